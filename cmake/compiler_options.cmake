@@ -1,0 +1,13 @@
+# Flags of every target of this project (not of its users).
+add_library(quire_options INTERFACE)
+target_compile_options(quire_options INTERFACE -Wall -Wextra -Wshadow -Wno-missing-field-initializers)
+if(QUIRE_SANITIZE)
+  string(REPLACE "undefined" "undefined,float-cast-overflow" _sanitize "${QUIRE_SANITIZE}")
+  target_compile_options(quire_options INTERFACE
+    -fsanitize=${_sanitize} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
+  target_link_options(quire_options INTERFACE -fsanitize=${_sanitize})
+endif()
+find_program(CCACHE_PROGRAM ccache)
+if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+endif()

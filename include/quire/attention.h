@@ -1,0 +1,111 @@
+// Batch attention over paged or ragged KV: decode, append, prefill and mixed batches are one call.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "quire/paged_kv.h"
+#include "quire/tensor.h"
+
+namespace quire {
+
+enum class LseBase : std::uint8_t { two, e };
+
+// What is fixed for a plan.
+struct AttentionShape {
+  int num_qo_heads = 0;
+  int num_kv_heads = 0;   // divides num_qo_heads
+  int head_dim_qk = 0;    // multiple of 16, 16 to 256
+  int head_dim_vo = 0;    // multiple of 16, 16 to 256
+  int page_size = 0;      // tokens a page; 0: KV is ragged, not paged
+  KvLayout layout = KvLayout::nhd;
+  DType q_dtype = DType::bf16;   // f16, bf16; on the CPU also f32
+  DType kv_dtype = DType::bf16;  // as q_dtype; on the CPU also f8e4m3, f8e5m2
+  DType o_dtype = DType::bf16;   // f16, bf16; on the CPU also f32
+};
+
+// Hints that improve the balance, and how KV may be split. A plan is correct for ANY run options.
+struct AttentionPlanOptions {
+  bool causal = false;
+  int window_left = -1;
+  int fixed_split_size = 0;  // tokens: split KV at exact multiples of this; 0: the planner decides
+  bool disable_split_kv = false;
+  // Also verify metadata that lives on the device (page ids) with a kernel, waiting for its answer.
+  // Also switched on by the environment variable QUIRE_CHECKED=1.
+  bool checked = false;
+};
+
+// Arguments of one run; engines set them per layer.
+struct AttentionOptions {
+  bool causal = false;          // row i of a request sees kv tokens 0 .. kv_len - qo_len + i
+  int window_left = -1;         // >= 0: and not more than this many tokens to the left of that
+  float sm_scale = 0.f;         // 0: 1 / sqrt(head_dim_qk). Negative or NaN is an error
+  float logits_soft_cap = 0.f;  // > 0: logits become cap * tanh(logits / cap)
+  float k_scale = 1.f;          // per-tensor dequantization scales of an fp8 cache
+  float v_scale = 1.f;
+  LseBase lse_base = LseBase::e;
+  // u8, bits little-endian; request r's bits start at byte mask_indptr[r]; bit q * kv_len + k says
+  // that row q may see token k. Combined (and) with causal and window_left.
+  std::optional<TensorView> custom_mask;  // u8 [bytes]
+  std::optional<TensorView> mask_indptr;  // i32 [batch + 1]
+  // A logit per head that takes part in the softmax's sum and in lse, but has no value row.
+  std::optional<TensorView> sinks;        // f32 [num_qo_heads]
+};
+
+// Plans once per step, runs once per layer.
+//
+// plan() reads host arrays, may allocate, upload and compile. run() does none of these, never
+// synchronizes and launches on the tensors' device, so that it can be captured in a CUDA graph.
+// Rows that see no token give out 0 and lse -inf.
+class BatchAttention {
+ public:
+  explicit BatchAttention(Device device);
+  ~BatchAttention();
+  BatchAttention(BatchAttention&&) noexcept;
+  BatchAttention& operator=(BatchAttention&&) noexcept;
+
+  // Uses `workspace` (u8 [bytes] on the device, 16-byte aligned, contiguous) for split-KV partial
+  // results instead of memory of its own. It must stay valid; concurrent runs must not share it.
+  void set_workspace(std::optional<TensorView> workspace);
+
+  // Paged KV. qo_indptr: i32 [batch + 1] on the host; table.indptr and table.last_page_len on the
+  // host, table.indices on the host or on the device.
+  // Throws invalid_argument or wrong_type for every inconsistency of these arrays that the host can
+  // see, not_implemented for a shape this device has no kernel for, out_of_memory when the given
+  // workspace is too small (the text gives the bytes needed). A failed plan leaves the last one.
+  void plan(const AttentionShape& shape, const TensorView& qo_indptr, const PageTable& table,
+            const AttentionPlanOptions& options = {}, Stream stream = {});
+  // Ragged KV (shape.page_size == 0): kv_indptr i32 [batch + 1] on the host, in tokens.
+  void plan(const AttentionShape& shape, const TensorView& qo_indptr, const TensorView& kv_indptr,
+            const AttentionPlanOptions& options = {}, Stream stream = {});
+
+  // q [total_q, num_qo_heads, head_dim_qk], out [total_q, num_qo_heads, head_dim_vo], any strides
+  // with a contiguous last dimension; lse f32 [total_q, num_qo_heads], contiguous.
+  void run(const TensorView& q, const PagedKv& kv, const TensorView& out,
+           const std::optional<TensorView>& lse = {}, const AttentionOptions& options = {},
+           Stream stream = {}) const;
+  // k [total_kv, num_kv_heads, head_dim_qk] or, for hnd, [num_kv_heads, total_kv, head_dim_qk];
+  // v alike with head_dim_vo.
+  void run(const TensorView& q, const TensorView& k, const TensorView& v, const TensorView& out,
+           const std::optional<TensorView>& lse = {}, const AttentionOptions& options = {},
+           Stream stream = {}) const;
+
+  // Bytes of workspace that the current plan uses for partial results; 0 without split KV.
+  std::size_t workspace_bytes() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Bytes of workspace that plan() would use on `device`, without planning on it. Same errors.
+std::size_t attention_workspace_bytes(Device device, const AttentionShape& shape,
+                                      const TensorView& qo_indptr, const PageTable& table,
+                                      const AttentionPlanOptions& options = {});
+std::size_t attention_workspace_bytes(Device device, const AttentionShape& shape,
+                                      const TensorView& qo_indptr, const TensorView& kv_indptr,
+                                      const AttentionPlanOptions& options = {});
+
+}  // namespace quire

@@ -1,0 +1,69 @@
+// Softmax with temperature and token sampling. Exact: sets are what their definitions say, ties are
+// broken by the lowest index. One random number a row comes from Philox4x32-10 (Salmon et al. 2011)
+// with key = seed of the row and counter = (offset of the row, row's stream 0).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "quire/tensor.h"
+
+namespace quire {
+
+// A value for all rows, or one a row.
+template <class T>
+struct PerRow {
+  T value{};
+  std::optional<TensorView> tensor;  // [rows], on the device of the data; i32 for int, f32 for
+                                     // float, i64 for 64-bit
+  PerRow() = default;
+  PerRow(T v) : value(v) {}
+  PerRow(const TensorView& t) : tensor(t) {}
+};
+
+// probs = softmax(logits / temperature) over the last dimension. logits, probs [n, vocab]; logits
+// f32/f16/bf16, probs f32. temperature 0 puts all mass on the largest logit (lowest index of ties).
+void softmax(const TensorView& logits, const TensorView& probs,
+             const PerRow<float>& temperature = 1.f, Stream stream = {});
+
+// ids[i] = index of the largest element of row i, the lowest of equals. logits [n, vocab]
+// f32/f16/bf16, ids i32 [n]. A row with a NaN gives -1.
+void argmax(const TensorView& logits, const TensorView& ids, Stream stream = {});
+
+struct SamplingOptions {
+  PerRow<std::int64_t> seed{0};
+  PerRow<std::int64_t> offset{0};
+  // i32 [n]: output row i samples from row indices[i] of probs. All per-row values (k, p, seed …)
+  // belong to the OUTPUT row i. Without it output row i is probs row i.
+  std::optional<TensorView> indices;
+  // boolean or u8 [n]: false for a row that has a NaN, a negative or no positive probability; such a
+  // row's id is -1.
+  std::optional<TensorView> valid;
+};
+
+// All take probs f32 [rows, vocab] (last dimension contiguous; need not sum to one) and write
+// ids i32 [n].
+
+// From the whole distribution.
+void sample(const TensorView& probs, const TensorView& ids, const SamplingOptions& options = {},
+            Stream stream = {});
+// From the k most probable tokens. k <= 0 or >= vocab: all.
+void top_k_sample(const TensorView& probs, const TensorView& ids, const PerRow<int>& top_k,
+                  const SamplingOptions& options = {}, Stream stream = {});
+// From the smallest set of most probable tokens whose mass is >= p of the total (nucleus,
+// Holtzman et al. 2020). Always at least one token.
+void top_p_sample(const TensorView& probs, const TensorView& ids, const PerRow<float>& top_p,
+                  const SamplingOptions& options = {}, Stream stream = {});
+// From the tokens with probability >= min_p * the largest probability.
+void min_p_sample(const TensorView& probs, const TensorView& ids, const PerRow<float>& min_p,
+                  const SamplingOptions& options = {}, Stream stream = {});
+
+enum class FilterOrder : std::uint8_t {
+  top_k_first,  // top-p within the renormalised top-k set
+  joint,        // both against the whole distribution
+};
+void top_k_top_p_sample(const TensorView& probs, const TensorView& ids, const PerRow<int>& top_k,
+                        const PerRow<float>& top_p, FilterOrder order = FilterOrder::top_k_first,
+                        const SamplingOptions& options = {}, Stream stream = {});
+
+}  // namespace quire

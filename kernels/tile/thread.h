@@ -1,0 +1,30 @@
+// Where am I: thread, warp, block; shared memory and barriers. GPU side; emulator/tile has the twin.
+#pragma once
+
+#include "dtype.h"
+
+namespace quire::tile {
+
+using namespace quire::kernels;  // u8 … i64, DType
+
+constexpr int kWarpSize = 32;
+constexpr u32 kFullWarp = 0xffffffffu;
+
+inline int thread_index() { return static_cast<int>(threadIdx.x); }
+inline int lane_index() { return static_cast<int>(threadIdx.x & 31); }
+inline int warp_index() { return static_cast<int>(threadIdx.x >> 5); }
+inline int num_threads() { return static_cast<int>(blockDim.x); }
+inline int block_index() { return static_cast<int>(blockIdx.x); }
+inline int block_index_y() { return static_cast<int>(blockIdx.y); }
+inline int num_blocks() { return static_cast<int>(gridDim.x); }
+
+// The block's dynamic shared memory, aligned to 128 bytes.
+inline u8* shared_memory() {
+  extern __shared__ __align__(128) u8 smem[];
+  return smem;
+}
+
+inline void sync_block() { __syncthreads(); }
+inline void sync_warp() { __syncwarp(); }
+
+}  // namespace quire::tile

@@ -1,0 +1,109 @@
+// The CUDA driver, by dlopen: one table of entry points that tests replace by a fake.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace quire::cuda {
+
+// The driver API's own types, by their ABI.
+using Result = int;  // CUresult; 0 is success
+using DeviceHandle = int;
+using Context = void*;
+using Module = void*;
+using Function = void*;
+using StreamHandle = void*;
+using Event = void*;
+using DevicePtr = std::uint64_t;
+
+struct DriverTable {
+  Result (*init)(unsigned flags);
+  Result (*driver_get_version)(int* version);
+  Result (*get_error_name)(Result error, const char** text);
+  Result (*get_error_string)(Result error, const char** text);
+  Result (*device_get_count)(int* count);
+  Result (*device_get)(DeviceHandle* device, int ordinal);
+  Result (*device_get_name)(char* name, int length, DeviceHandle device);
+  Result (*device_get_attribute)(int* value, int attribute, DeviceHandle device);
+  Result (*device_total_mem)(std::size_t* bytes, DeviceHandle device);
+  Result (*primary_ctx_retain)(Context* context, DeviceHandle device);
+  Result (*primary_ctx_release)(DeviceHandle device);
+  Result (*ctx_get_current)(Context* context);
+  Result (*ctx_set_current)(Context context);
+  Result (*ctx_synchronize)();
+  Result (*module_load_data)(Module* module, const void* image);
+  Result (*module_unload)(Module module);
+  Result (*module_get_function)(Function* function, Module module, const char* name);
+  Result (*func_get_attribute)(int* value, int attribute, Function function);
+  Result (*func_set_attribute)(Function function, int attribute, int value);
+  Result (*launch_kernel)(Function function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                          unsigned block_x, unsigned block_y, unsigned block_z,
+                          unsigned smem_bytes, StreamHandle stream, void** params, void** extra);
+  Result (*occupancy_max_active_blocks)(int* blocks, Function function, int block_size,
+                                        std::size_t dynamic_smem_bytes);
+  Result (*mem_alloc)(DevicePtr* ptr, std::size_t bytes);
+  Result (*mem_free)(DevicePtr ptr);
+  Result (*memcpy_htod_async)(DevicePtr dst, const void* src, std::size_t bytes, StreamHandle s);
+  Result (*memcpy_dtoh_async)(void* dst, DevicePtr src, std::size_t bytes, StreamHandle s);
+  Result (*memcpy_dtod_async)(DevicePtr dst, DevicePtr src, std::size_t bytes, StreamHandle s);
+  Result (*memcpy_peer_async)(DevicePtr dst, Context dst_context, DevicePtr src,
+                              Context src_context, std::size_t bytes, StreamHandle s);
+  Result (*memset_d8_async)(DevicePtr dst, unsigned char value, std::size_t bytes, StreamHandle s);
+  Result (*stream_create)(StreamHandle* stream, unsigned flags);
+  Result (*stream_destroy)(StreamHandle stream);
+  Result (*stream_synchronize)(StreamHandle stream);
+  Result (*stream_is_capturing)(StreamHandle stream, int* status);
+  Result (*event_create)(Event* event, unsigned flags);
+  Result (*event_destroy)(Event event);
+  Result (*event_record)(Event event, StreamHandle stream);
+  Result (*event_synchronize)(Event event);
+  Result (*event_elapsed_time)(float* milliseconds, Event start, Event end);
+};
+
+// CUdevice_attribute values used here.
+enum DeviceAttribute {
+  kMaxSharedMemoryPerBlockOptin = 97,
+  kMaxSharedMemoryPerMultiprocessor = 81,
+  kMultiprocessorCount = 16,
+  kComputeCapabilityMajor = 75,
+  kComputeCapabilityMinor = 76,
+  kL2CacheSize = 38,
+};
+inline constexpr int kFuncMaxDynamicSharedSize = 8;
+
+// Loads the driver at the first call. Throws Error{device_unavailable} when there is none.
+const DriverTable& driver();
+bool has_driver() noexcept;
+// Tests only. Null puts the real one back. Also forgets loaded kernels and device limits.
+void replace_driver_for_testing(const DriverTable* table);
+
+// Throws Error{driver} (out_of_memory for CUDA_ERROR_OUT_OF_MEMORY) naming call and error.
+void check(Result result, const char* call);
+
+// Makes the primary context of a device current and restores the caller's at the end, also when
+// unwinding. Throws Error{device_unavailable} for an index that does not exist.
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(int device_index);
+  ~DeviceGuard();
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+
+ private:
+  Context previous_ = nullptr;
+};
+
+// What the library must know of a device; read once a device.
+struct DeviceLimits {
+  std::string name;
+  int compute_major = 0, compute_minor = 0;
+  int num_sms = 0;
+  int max_smem_per_block = 0;  // bytes, with opt-in
+  int smem_per_sm = 0;         // bytes
+  int l2_bytes = 0;
+  std::string arch() const;    // NVRTC's name of the best target: "sm_90a", "sm_80", …
+};
+const DeviceLimits& device_limits(int device_index);
+
+}  // namespace quire::cuda

@@ -1,0 +1,45 @@
+// What one kernel is: everything that decides its machine code, as text.
+#pragma once
+
+#include <string>
+#include <type_traits>
+
+#include "dtype.h"
+
+namespace quire::jit {
+
+struct KernelSpec {
+  std::string name;         // entry point and readable prefix of the cache key: "rms_norm"
+  std::string header;       // below kernels/: "norm/rms_norm.cuh"
+  std::string function;     // in quire::kernels, called as function<kConfig>(params): "rms_norm"
+  std::string config_type;  // in quire::kernels: "RmsNormConfig"
+  std::string config;       // its designated initializer: "{.dtype=DType::bf16, .threads=256}"
+  std::string params_type;  // in quire::kernels: "RmsNormParams"
+  int threads_per_block = 128;
+  int min_blocks_per_sm = 1;
+  std::size_t dynamic_smem_bytes = 0;
+};
+
+// The whole generated translation unit: include, constexpr config, extern "C" entry.
+std::string generate_source(const KernelSpec& spec);
+
+// "{.dtype=DType::bf16, .threads=256}" from a config with visit_fields(). Enums other than DType
+// need a `literal(Enum)` beside them, found by argument-dependent lookup.
+template <class Config>
+std::string config_literal(const Config& config) {
+  std::string text = "{";
+  visit_fields(config, [&](const char* name, auto value) {
+    if (text.size() > 1) text += ", ";
+    text += std::string(".") + name + "=";
+    if constexpr (std::is_enum_v<decltype(value)>) {
+      text += literal(value);
+    } else if constexpr (std::is_same_v<decltype(value), bool>) {
+      text += value ? "true" : "false";
+    } else {
+      text += std::to_string(value);
+    }
+  });
+  return text + "}";
+}
+
+}  // namespace quire::jit

@@ -1,0 +1,50 @@
+// Pure planning of batch attention: lengths in, work list out. No globals, no clocks, no CUDA.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "attention/attention_types.h"
+
+namespace quire::plan {
+
+struct AttentionProblem {
+  std::span<const std::int32_t> qo_lens;  // [batch]
+  std::span<const std::int32_t> kv_lens;  // [batch]
+  int group_size = 1;
+  int num_kv_heads = 1;
+  bool causal = false;       // balance hints; coverage does not depend on them
+  int window_left = -1;
+  int fixed_split_size = 0;  // tokens, 0: free
+  bool disable_split_kv = false;
+};
+
+// What the planner must know of the device and of the kernel's tile.
+struct AttentionTile {
+  int num_workers = 1;  // persistent thread blocks, or CPU threads
+  int tile_q = 64;      // packed rows
+  int tile_kv = 64;     // tokens; split points are multiples of it
+};
+
+struct AttentionPlan {
+  std::vector<kernels::WorkItem> items;          // grouped by worker
+  std::vector<std::int32_t> worker_indptr;       // [num_workers + 1]
+  std::vector<kernels::MergeItem> merges;
+  std::int32_t num_partial_rows = 0;
+
+  std::size_t partial_bytes(int head_dim_vo) const {
+    return static_cast<std::size_t>(num_partial_rows) * (head_dim_vo + 1) * sizeof(float);
+  }
+};
+
+// Every (packed row, kv token) of every request and KV head is covered by exactly one item, tiles
+// without KV by a MergeItem with no parts. Deterministic: same numbers in, same list out. Worker
+// loads differ by at most the cost of the longest item. Throws Error when a count exceeds 32 bits.
+AttentionPlan plan_attention(const AttentionProblem& problem, const AttentionTile& tile);
+
+// The estimated cost of an item, in steps of tile_kv tokens; what the balance is measured in.
+double item_cost(const kernels::WorkItem& item, const AttentionProblem& problem,
+                 const AttentionTile& tile);
+
+}  // namespace quire::plan
