@@ -1,0 +1,23 @@
+// main() of every test program: puts the emulator in place of the GPU when asked to.
+#include <gtest/gtest.h>
+
+#include <cstdio>
+
+#include "support/test_device.h"
+
+#if QUIRE_WITH_CUDA
+#include "emulator.h"
+#endif
+
+int main(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  if (quire::test::is_emulated()) {
+#if QUIRE_WITH_CUDA
+    quire::emulator::install();
+#else
+    std::fputs("QUIRE_TEST_DEVICE=emulator: this build has no CUDA backend\n", stderr);
+    return 1;
+#endif
+  }
+  return RUN_ALL_TESTS();
+}

@@ -1,0 +1,24 @@
+#include "support/test_device.h"
+
+#include <cstdlib>
+#include <string>
+
+namespace quire::test {
+namespace {
+
+std::string wanted() {
+  const char* text = std::getenv("QUIRE_TEST_DEVICE");
+  return text == nullptr || *text == '\0' ? "cpu" : text;
+}
+
+}  // namespace
+
+bool is_emulated() { return wanted() == "emulator"; }
+
+Device test_device() { return is_emulated() ? cuda_device(0) : parse_device(wanted()); }
+
+bool on_gpu() { return test_device().is_cuda() && !is_emulated(); }
+
+Device other_device() { return test_device().is_cpu() ? cuda_device(0) : kCpu; }
+
+}  // namespace quire::test
