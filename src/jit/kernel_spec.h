@@ -1,12 +1,20 @@
 // What one kernel is: everything that decides its machine code, as text.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "dtype.h"
 
 namespace quire::jit {
+
+// A header that is not below kernels/: text that #include "name" finds.
+struct VirtualHeader {
+  std::string name;
+  std::string text;
+};
 
 struct KernelSpec {
   std::string name;         // entry point and readable prefix of the cache key: "rms_norm"
@@ -18,6 +26,7 @@ struct KernelSpec {
   int threads_per_block = 128;
   int min_blocks_per_sm = 1;
   std::size_t dynamic_smem_bytes = 0;
+  std::vector<VirtualHeader> extra_headers = {};  // part of the cache key
 };
 
 // The whole generated translation unit: include, constexpr config, extern "C" entry.
