@@ -1,6 +1,6 @@
 # Flags of every target of this project (not of its users).
 add_library(quire_options INTERFACE)
-target_compile_options(quire_options INTERFACE -Wall -Wextra -Wshadow -Wno-missing-field-initializers)
+target_compile_options(quire_options INTERFACE -Wall -Wextra -Wshadow=local -Wno-missing-field-initializers)
 if(QUIRE_SANITIZE)
   string(REPLACE "undefined" "undefined,float-cast-overflow" _sanitize "${QUIRE_SANITIZE}")
   target_compile_options(quire_options INTERFACE

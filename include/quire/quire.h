@@ -5,6 +5,7 @@
 #include "quire/append.h"
 #include "quire/attention.h"
 #include "quire/device.h"
+#include "quire/dlpack.h"
 #include "quire/embedding.h"
 #include "quire/error.h"
 #include "quire/gemm.h"

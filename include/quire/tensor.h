@@ -1,4 +1,4 @@
-// A non-owning view of a strided tensor, convertible from and to DLPack.
+// A non-owning view of a strided tensor. <quire/dlpack.h> converts it from and to DLPack.
 #pragma once
 
 #include <array>
@@ -10,8 +10,6 @@
 #include <string_view>
 
 #include "quire/device.h"
-
-struct DLTensor;  // DLPack's; <dlpack/dlpack.h> is needed only by callers of the two converters
 
 namespace quire {
 
@@ -48,11 +46,5 @@ struct TensorView {
 
 // "bf16 [8, 32, 128] strides [4096, 128, 1] on cuda:0"
 std::string to_string(const TensorView& tensor);
-
-// DLPack in and out. from_dlpack throws wrong_type for dtypes that have no DType, not_implemented
-// for devices other than CPU, pinned host and CUDA. `shape_and_strides` of to_dlpack must hold
-// 2 * rank elements and outlive the result.
-TensorView from_dlpack(const DLTensor& tensor);
-DLTensor to_dlpack(const TensorView& tensor, std::span<std::int64_t> shape_and_strides);
 
 }  // namespace quire

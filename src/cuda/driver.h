@@ -38,8 +38,8 @@ struct DriverTable {
   Result (*func_get_attribute)(int* value, int attribute, Function function);
   Result (*func_set_attribute)(Function function, int attribute, int value);
   Result (*launch_kernel)(Function function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
-                          unsigned block_x, unsigned block_y, unsigned block_z,
-                          unsigned smem_bytes, StreamHandle stream, void** params, void** extra);
+                          unsigned block_x, unsigned block_y, unsigned block_z, unsigned smem_bytes,
+                          StreamHandle stream, void** params, void** extra);
   Result (*occupancy_max_active_blocks)(int* blocks, Function function, int block_size,
                                         std::size_t dynamic_smem_bytes);
   Result (*mem_alloc)(DevicePtr* ptr, std::size_t bytes);
@@ -77,9 +77,16 @@ const DriverTable& driver();
 bool has_driver() noexcept;
 // Tests only. Null puts the real one back. Also forgets loaded kernels and device limits.
 void replace_driver_for_testing(const DriverTable* table);
+// Changes with every replacement: part of the key of everything remembered of a driver.
+int driver_generation() noexcept;
 
 // Throws Error{driver} (out_of_memory for CUDA_ERROR_OUT_OF_MEMORY) naming call and error.
 void check(Result result, const char* call);
+
+// The context that the CUDA runtime uses too, retained for the life of the process.
+// Throws Error{device_unavailable} for an index that does not exist.
+Context primary_context(int device_index);
+DeviceHandle device_handle(int device_index);
 
 // Makes the primary context of a device current and restores the caller's at the end, also when
 // unwinding. Throws Error{device_unavailable} for an index that does not exist.
@@ -92,6 +99,7 @@ class DeviceGuard {
 
  private:
   Context previous_ = nullptr;
+  bool changed_ = false;
 };
 
 // What the library must know of a device; read once a device.
@@ -102,7 +110,7 @@ struct DeviceLimits {
   int max_smem_per_block = 0;  // bytes, with opt-in
   int smem_per_sm = 0;         // bytes
   int l2_bytes = 0;
-  std::string arch() const;    // NVRTC's name of the best target: "sm_90a", "sm_80", …
+  std::string arch() const;  // NVRTC's name of the best target: "sm_90a", "sm_80", …
 };
 const DeviceLimits& device_limits(int device_index);
 

@@ -1,0 +1,46 @@
+#include <fmt/format.h>
+
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "cuda/driver.h"
+
+namespace quire::cuda {
+namespace {
+
+DeviceLimits read_limits(int device_index) {
+  const DeviceHandle device = device_handle(device_index);
+  const auto attribute = [&](DeviceAttribute which) {
+    int value = 0;
+    check(driver().device_get_attribute(&value, which, device), "cuDeviceGetAttribute");
+    return value;
+  };
+  char name[256] = {};
+  check(driver().device_get_name(name, sizeof(name) - 1, device), "cuDeviceGetName");
+  return {.name = name,
+          .compute_major = attribute(kComputeCapabilityMajor),
+          .compute_minor = attribute(kComputeCapabilityMinor),
+          .num_sms = attribute(kMultiprocessorCount),
+          .max_smem_per_block = attribute(kMaxSharedMemoryPerBlockOptin),
+          .smem_per_sm = attribute(kMaxSharedMemoryPerMultiprocessor),
+          .l2_bytes = attribute(kL2CacheSize)};
+}
+
+}  // namespace
+
+std::string DeviceLimits::arch() const {
+  // From compute capability 9.0 on, "a" unlocks instructions of exactly that chip.
+  return fmt::format("sm_{}{}{}", compute_major, compute_minor, compute_major >= 9 ? "a" : "");
+}
+
+const DeviceLimits& device_limits(int device_index) {
+  static std::mutex mutex;
+  static auto& limits = *new std::map<std::pair<int, int>, DeviceLimits>;
+  const std::lock_guard lock(mutex);
+  const auto key = std::pair(driver_generation(), device_index);
+  if (const auto found = limits.find(key); found != limits.end()) return found->second;
+  return limits[key] = read_limits(device_index);
+}
+
+}  // namespace quire::cuda
