@@ -16,8 +16,8 @@ void append_paged_kv(const TensorView& key, const TensorView& value,
 
 // Expands a ragged append to one (request, position) a token; positions are aligned to the end:
 // positions[i] = i - append_indptr[b] + seq_lens[b] - (append_indptr[b + 1] - append_indptr[b]).
-// append_indptr i32 [batch + 1], seq_lens i32 [batch] (lengths after the append), outputs i32 [nnz].
-// Entries past append_indptr[batch] get batch index -1 and position 0.
+// append_indptr i32 [batch + 1], seq_lens i32 [batch] (lengths after the append), outputs i32
+// [nnz]. Entries past append_indptr[batch] get batch index -1 and position 0.
 void get_batch_indices_positions(const TensorView& append_indptr, const TensorView& seq_lens,
                                  const TensorView& batch_indices, const TensorView& positions,
                                  Stream stream = {});

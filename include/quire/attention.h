@@ -16,10 +16,10 @@ enum class LseBase : std::uint8_t { two, e };
 // What is fixed for a plan.
 struct AttentionShape {
   int num_qo_heads = 0;
-  int num_kv_heads = 0;   // divides num_qo_heads
-  int head_dim_qk = 0;    // multiple of 16, 16 to 256
-  int head_dim_vo = 0;    // multiple of 16, 16 to 256
-  int page_size = 0;      // tokens a page; 0: KV is ragged, not paged
+  int num_kv_heads = 0;  // divides num_qo_heads
+  int head_dim_qk = 0;   // multiple of 16, 16 to 256
+  int head_dim_vo = 0;   // multiple of 16, 16 to 256
+  int page_size = 0;     // tokens a page; 0: KV is ragged, not paged
   KvLayout layout = KvLayout::nhd;
   DType q_dtype = DType::bf16;   // f16, bf16; on the CPU also f32
   DType kv_dtype = DType::bf16;  // as q_dtype; on the CPU also f8e4m3, f8e5m2
@@ -51,7 +51,7 @@ struct AttentionOptions {
   std::optional<TensorView> custom_mask;  // u8 [bytes]
   std::optional<TensorView> mask_indptr;  // i32 [batch + 1]
   // A logit per head that takes part in the softmax's sum and in lse, but has no value row.
-  std::optional<TensorView> sinks;        // f32 [num_qo_heads]
+  std::optional<TensorView> sinks;  // f32 [num_qo_heads]
 };
 
 // Plans once per step, runs once per layer.

@@ -7,10 +7,10 @@
 namespace quire {
 
 enum class ErrorCode {
-  invalid_argument,    // a value, shape, stride or range is wrong       (Python: ValueError)
-  wrong_type,          // a dtype is wrong                               (Python: TypeError)
-  not_implemented,     // valid, but this build, backend or GPU lacks it (Python: NotImplementedError)
-  out_of_memory,       // memory, workspace or pages are exhausted       (Python: MemoryError)
+  invalid_argument,  // a value, shape, stride or range is wrong       (Python: ValueError)
+  wrong_type,        // a dtype is wrong                               (Python: TypeError)
+  not_implemented,   // valid, but this build, backend or GPU lacks it (Python: NotImplementedError)
+  out_of_memory,     // memory, workspace or pages are exhausted       (Python: MemoryError)
   device_unavailable,  // no driver, no such device                      (Python: RuntimeError)
   driver,              // the CUDA driver or a CUDA library failed       (Python: RuntimeError)
   compile,             // NVRTC is missing or rejected a kernel          (Python: RuntimeError)

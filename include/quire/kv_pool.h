@@ -20,10 +20,10 @@ struct PageCopy {
 
 struct KvPoolStats {
   int num_pages = 0;
-  int pages_free = 0;        // in no sequence and in no cached prefix
-  int pages_in_use = 0;      // referenced by at least one sequence
-  int pages_cached = 0;      // held only by the prefix tree: evictable
-  int pages_shared = 0;      // referenced by more than one sequence
+  int pages_free = 0;                  // in no sequence and in no cached prefix
+  int pages_in_use = 0;                // referenced by at least one sequence
+  int pages_cached = 0;                // held only by the prefix tree: evictable
+  int pages_shared = 0;                // referenced by more than one sequence
   std::int64_t pages_saved = 0;        // page references that sharing avoided allocating, now
   std::int64_t prefix_hit_tokens = 0;  // tokens found by allocate(), since construction
   std::int64_t evictions = 0;          // pages evicted, since construction

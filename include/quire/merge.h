@@ -14,7 +14,8 @@ void merge_state(const TensorView& v_a, const TensorView& s_a, const TensorView&
                  const TensorView& s_b, const TensorView& v_out, const TensorView& s_out,
                  LseBase base = LseBase::e, Stream stream = {});
 
-// v, s are updated with (v_other, s_other); rows with mask[n] == 0 (u8 or boolean) stay as they are.
+// v, s are updated with (v_other, s_other); rows with mask[n] == 0 (u8 or boolean) stay as they
+// are.
 void merge_state_in_place(const TensorView& v, const TensorView& s, const TensorView& v_other,
                           const TensorView& s_other, const std::optional<TensorView>& mask = {},
                           LseBase base = LseBase::e, Stream stream = {});

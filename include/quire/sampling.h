@@ -36,8 +36,8 @@ struct SamplingOptions {
   // i32 [n]: output row i samples from row indices[i] of probs. All per-row values (k, p, seed …)
   // belong to the OUTPUT row i. Without it output row i is probs row i.
   std::optional<TensorView> indices;
-  // boolean or u8 [n]: false for a row that has a NaN, a negative or no positive probability; such a
-  // row's id is -1.
+  // boolean or u8 [n]: false for a row that has a NaN, a negative or no positive probability; such
+  // a row's id is -1.
   std::optional<TensorView> valid;
 };
 

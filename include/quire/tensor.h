@@ -15,8 +15,8 @@ namespace quire {
 
 enum class DType : std::uint8_t { f32, f16, bf16, f8e4m3, f8e5m2, i32, i64, u8, boolean };
 
-std::size_t size_bytes(DType dtype);   // bytes of one element
-std::string_view name(DType dtype);    // "f32", "bf16", …
+std::size_t size_bytes(DType dtype);  // bytes of one element
+std::string_view name(DType dtype);   // "f32", "bf16", …
 
 inline constexpr int kMaxRank = 8;
 

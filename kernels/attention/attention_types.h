@@ -13,7 +13,7 @@ namespace quire::kernels {
 struct WorkItem {
   i32 request;
   i32 kv_head;
-  i32 q_begin;      // first packed row; the tile has min(tile_q, qo_len * group_size - q_begin)
+  i32 q_begin;  // first packed row; the tile has min(tile_q, qo_len * group_size - q_begin)
   i32 kv_begin;
   i32 kv_end;       // > kv_begin
   i32 partial_row;  // first row of partial_o/partial_lse to write, or -1: write out/lse
@@ -38,12 +38,12 @@ struct AttentionConfig {
   DType o_dtype = DType::bf16;
   i32 head_dim_qk = 128;
   i32 head_dim_vo = 128;
-  i32 tile_q = 64;     // packed rows a work item; 16 * warps_q in attention_sm80
-  i32 tile_kv = 64;    // KV tokens a step
-  i32 warps_q = 4;     // warps that share the rows
-  i32 warps_kv = 1;    // warps that share the KV tokens of a step
+  i32 tile_q = 64;   // packed rows a work item; 16 * warps_q in attention_sm80
+  i32 tile_kv = 64;  // KV tokens a step
+  i32 warps_q = 4;   // warps that share the rows
+  i32 warps_kv = 1;  // warps that share the KV tokens of a step
   i32 num_stages = 2;
-  bool aligned = true;  // every row of q, k and v starts at a multiple of 16 bytes
+  bool aligned = true;  // every row of q, k, v and out starts at a multiple of 16 bytes
 
   bool operator==(const AttentionConfig&) const = default;
 };
@@ -64,42 +64,42 @@ constexpr void visit_fields(const AttentionConfig& c, Visitor&& visit) {
 }
 
 struct AttentionParams {
-  const void* q;    // [total_q, num_qo_heads, head_dim_qk]
-  const void* k;    // paged: [num_pages, page_size, num_kv_heads, head_dim_qk] by the strides below
-  const void* v;    //        ragged: [total_kv, num_kv_heads, head_dim]
-  void* out;        // [total_q, num_qo_heads, head_dim_vo]
-  float* lse;       // [total_q, num_qo_heads] contiguous, or null
+  const void* q;  // [total_q, num_qo_heads, head_dim_qk]
+  const void* k;  // paged: [num_pages, page_size, num_kv_heads, head_dim_qk] by the strides below
+  const void* v;  //        ragged: [total_kv, num_kv_heads, head_dim]
+  void* out;      // [total_q, num_qo_heads, head_dim_vo]
+  float* lse;     // [total_q, num_qo_heads] contiguous, or null
   i64 q_token_stride, q_head_stride;  // all strides in elements
   i64 k_page_stride, k_token_stride, k_head_stride;
   i64 v_page_stride, v_token_stride, v_head_stride;
   i64 out_token_stride, out_head_stride;
 
-  const WorkItem* items;        // [worker_indptr[num_workers]]
-  const i32* worker_indptr;     // [num_workers + 1]; null on the CPU: all items
-  const MergeItem* merges;      // [num_merges]
-  const i32* qo_indptr;         // [batch_size + 1], tokens
-  const i32* kv_indptr;         // [batch_size + 1], pages, or tokens when ragged
-  const i32* kv_lens;           // [batch_size], tokens
-  const i32* kv_indices;        // [num_indices] page ids; null when ragged
-  float* partial_o;             // [num_partial_rows, head_dim_vo], normalised, not scaled by v_scale
-  float* partial_lse;           // [num_partial_rows], base 2, without the sink
-  const u8* custom_mask;        // null: none
-  const i32* mask_indptr;       // [batch_size + 1], bytes
-  const float* sinks;           // [num_qo_heads], natural logarithm; null: none
+  const WorkItem* items;     // [worker_indptr[num_workers]]
+  const i32* worker_indptr;  // [num_workers + 1]; null on the CPU: all items
+  const MergeItem* merges;   // [num_merges]
+  const i32* qo_indptr;      // [batch_size + 1], tokens
+  const i32* kv_indptr;      // [batch_size + 1], pages, or tokens when ragged
+  const i32* kv_lens;        // [batch_size], tokens
+  const i32* kv_indices;     // [num_indices] page ids; null when ragged
+  float* partial_o;          // [num_partial_rows, head_dim_vo], normalised, not scaled by v_scale
+  float* partial_lse;        // [num_partial_rows], base 2, without the sink
+  const u8* custom_mask;     // null: none
+  const i32* mask_indptr;    // [batch_size + 1], bytes
+  const float* sinks;        // [num_qo_heads], natural logarithm; null: none
 
-  float sm_scale;               // with k_scale folded in
+  float sm_scale;  // with k_scale folded in
   float v_scale;
-  float logits_soft_cap;        // 0: none
-  i32 causal;                   // 0, 1
-  i32 window_left;              // -1: none
-  i32 lse_base_e;               // 1: lse is written to base e, 0: base 2
+  float logits_soft_cap;  // 0: none
+  i32 causal;             // 0, 1
+  i32 window_left;        // -1: none
+  i32 lse_base_e;         // 1: lse is written to base e, 0: base 2
 
   // Bounds: a kernel stays inside them whatever the arrays above hold.
   i32 batch_size, num_qo_heads, num_kv_heads, group_size;
-  i32 page_size;                // 0: ragged
+  i32 page_size;  // 0: ragged
   i32 num_pages;
   i32 total_q;
-  i64 total_kv;                 // ragged: rows of k and v
+  i64 total_kv;  // ragged: rows of k and v
   i32 num_items, num_merges, num_indices, num_partial_rows, num_workers;
   i64 mask_bytes;
 };

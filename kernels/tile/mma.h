@@ -10,8 +10,9 @@
 
 namespace quire::tile {
 
-// Loads four 8 x 8 matrices of 16-bit elements from shared memory. Lane 8 i + j gives the address of
-// row j (16 bytes, aligned) of matrix i; r[i] of lane l holds row l / 4, columns 2 (l % 4) and + 1.
+// Loads four 8 x 8 matrices of 16-bit elements from shared memory. Lane 8 i + j gives the address
+// of row j (16 bytes, aligned) of matrix i; r[i] of lane l holds row l / 4, columns 2 (l % 4) and
+// + 1.
 inline void ldmatrix_x4(u32 (&r)[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])

@@ -1,4 +1,5 @@
-// Where am I: thread, warp, block; shared memory and barriers. GPU side; emulator/tile has the twin.
+// Where am I: thread, warp, block; shared memory and barriers. GPU side; emulator/tile has the
+// twin.
 #pragma once
 
 #include "dtype.h"

@@ -29,9 +29,8 @@ struct MiniFloat {
       has_infinity ? (kExponentMask << mantissa_bits) | (1u << (mantissa_bits - 1))
                    : (kExponentMask << mantissa_bits) | kMantissaMask;
   // Largest finite magnitude.
-  static constexpr std::uint32_t kMax = has_infinity
-                                            ? ((kExponentMask - 1) << mantissa_bits) | kMantissaMask
-                                            : kNan - 1;
+  static constexpr std::uint32_t kMax =
+      has_infinity ? ((kExponentMask - 1) << mantissa_bits) | kMantissaMask : kNan - 1;
 
   static float decode(std::uint32_t x) {
     const bool negative = (x >> (exponent_bits + mantissa_bits)) & 1;

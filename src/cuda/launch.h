@@ -41,6 +41,8 @@ struct ListedKernel {
   jit::KernelSpec spec;
   int min_arch = 80;    // 80, 90, …: lowest compute capability it is for
   bool preset = false;  // part of the precompiled set
+  // Only for devices with room for its shared memory; elsewhere the operator takes a smaller tile.
+  bool large_smem = false;
 };
 std::vector<ListedKernel> listed_kernels();
 

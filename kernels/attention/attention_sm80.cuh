@@ -1,0 +1,116 @@
+// Batch attention by mma.sync and cp.async: every GPU from sm_80 up.
+//
+// Grid:   num_workers thread blocks; block w takes the work items [worker_indptr[w], [w + 1]).
+// Block:  32 * warps_q * warps_kv threads. Warp (i, j) holds rows 16 i .. 16 i + 15 of the tile and
+//         works on tokens [j, j + 1) * tile_kv / warps_kv of every step; warps_kv > 1 is for
+//         decode, where one tile of rows cannot feed all warps. Their states are joined at the
+//         item's end.
+// Smem:   sm80_layout(c).bytes: q, num_stages stages of k and v (then the output tile), row tables.
+// Output: out and lse, or partial_o and partial_lse of split tiles; every row of every item.
+// Needs:  sm_80; q, k, v of one 16-bit type; c.aligned: rows of q, k, v 16-byte aligned.
+#pragma once
+
+#include "attention/attention_epilogue.h"
+#include "attention/kv_loader.h"
+#include "attention/mask.h"
+#include "attention/warp_products.h"
+
+namespace quire::kernels {
+
+// Raw scores of one warp to what the softmax wants: soft cap, and -inf where nothing is seen.
+template <AttentionConfig c, int n>
+inline void shape_scores(float (&score)[n][4], const AttentionParams& p, const WorkTile& t,
+                         int warp_row, int kv_begin) {
+  if (p.logits_soft_cap > 0.f) {
+    const float to_cap = p.sm_scale / p.logits_soft_cap;
+#pragma unroll
+    for (int i = 0; i < n; ++i) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        score[i][j] = p.logits_soft_cap * tile::tanh_f32(score[i][j] * to_cap);
+      }
+    }
+  }
+  const Mask mask{p, t};
+  if (mask.all_visible(kv_begin, kv_begin + 8 * n)) return;
+  const int lane = tile::lane_index();
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int q_token = (t.q_begin + warp_row + lane / 4 + 8 * half) / p.group_size;
+#pragma unroll
+    for (int i = 0; i < n; ++i) {
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        if (!mask.visible(q_token, kv_begin + 8 * i + lane % 4 * 2 + j)) {
+          score[i][2 * half + j] = tile::kNegInf;
+        }
+      }
+    }
+  }
+}
+
+template <AttentionConfig c>
+inline void attend(const AttentionParams& p, const WorkTile& t, u8* smem) {
+  constexpr Sm80Layout kLayout = sm80_layout(c);
+  using T = tile::storage_t<c.q_dtype>;
+  static_assert(sm80_config_valid(c));
+
+  const KvLoader<c> loader{p, t, smem};
+  const int num_steps = tile::ceil_div(t.kv_end - t.kv_begin, c.tile_kv);
+  const int warp_row = tile::warp_index() / c.warps_kv * 16;
+  const int warp_token = tile::warp_index() % c.warps_kv * kLayout.slice_kv;
+  const float to_base2 = (p.logits_soft_cap > 0.f ? 1.f : p.sm_scale) * tile::kLog2e;
+
+  // Step s is loaded while step s - 1 is computed, its rows are looked up one step earlier still.
+  loader.find_rows(t.kv_begin, 0);
+  loader.load_q();
+  tile::sync_block();
+  if (num_steps > 0) loader.load_step(0, 0);
+  tile::cp_async::commit();
+  loader.find_rows(t.kv_begin + c.tile_kv, 1);
+
+  OnlineSoftmax softmax;
+  float out[c.head_dim_vo / 8][4] = {};
+  for (int step = 0; step < num_steps; ++step) {
+    tile::cp_async::wait<0>();
+    tile::sync_block();  // step's k and v are there; nobody uses the other stage or slot any more
+    if (step + 1 < num_steps) loader.load_step((step + 1) % 2, (step + 1) % 2);
+    tile::cp_async::commit();
+    const int kv_begin = t.kv_begin + step * c.tile_kv;
+    loader.find_rows(kv_begin + 2 * c.tile_kv, step % 2);
+
+    const u8* k = smem + kLayout.k + step % 2 * kLayout.k_stage_bytes;
+    const u8* v = smem + kLayout.v + step % 2 * kLayout.v_stage_bytes;
+    float score[kLayout.slice_kv / 8][4];
+    multiply_qk<c, T>(score,
+                      reinterpret_cast<const u16*>(smem + kLayout.q) + warp_row * kLayout.qk_row,
+                      reinterpret_cast<const u16*>(k) + warp_token * kLayout.qk_row);
+    shape_scores<c>(score, p, t, warp_row, kv_begin + warp_token);
+    float correction[2];
+    softmax.update(score, to_base2, correction);
+#pragma unroll
+    for (int n = 0; n < c.head_dim_vo / 8; ++n) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) out[n][j] *= correction[j / 2];
+    }
+    multiply_pv<c, T>(out, score, reinterpret_cast<const u16*>(v) + warp_token * kLayout.vo_row);
+  }
+  softmax.finish();
+  tile::cp_async::wait<0>();  // q, when there was no step
+  tile::sync_block();         // the epilogue writes where k and v were
+  write_tile<c>(p, t, smem, out, softmax, to_base2);
+}
+
+template <AttentionConfig c>
+inline void attention_sm80(const AttentionParams& p) {
+  u8* smem = tile::shared_memory();
+  const int worker = tile::block_index();
+  const int begin = tile::max_of(p.worker_indptr[worker], 0);
+  const int end = tile::min_of(p.worker_indptr[worker + 1], p.num_items);
+  for (int i = begin; i < end; ++i) {
+    const WorkTile t = make_work_tile(p, p.items[i], c.tile_q, c.tile_kv);
+    if (t.num_rows > 0) attend<c>(p, t, smem);
+  }
+}
+
+}  // namespace quire::kernels

@@ -1,0 +1,24 @@
+// Host and device types of page_check.
+#pragma once
+
+#include "dtype.h"
+
+namespace quire::kernels {
+
+struct PageCheckConfig {
+  i32 threads = 256;
+};
+
+template <class Visitor>
+constexpr void visit_fields(const PageCheckConfig& c, Visitor&& visit) {
+  visit("threads", c.threads);
+}
+
+struct PageCheckParams {
+  const i32* indices;  // [num_indices]
+  i32* first_bad;      // [1]
+  i32 num_indices;
+  i32 num_pages;
+};
+
+}  // namespace quire::kernels

@@ -1,0 +1,165 @@
+#include "cuda/attention.h"
+
+#include <algorithm>
+#include <climits>
+
+#include "attention/page_check_types.h"
+#include "cuda/attention_config.h"
+#include "quire/error.h"
+
+namespace quire::cuda {
+namespace {
+
+using kernels::AttentionConfig;
+using kernels::AttentionParams;
+using kernels::DType;
+
+constexpr int kMergeThreads = 128;  // as attention_merge.cuh
+
+jit::KernelSpec attention_spec(const AttentionConfig& config) {
+  return {.name = "attention_sm80",
+          .header = "attention/attention_sm80.cuh",
+          .function = "attention_sm80",
+          .config_type = "AttentionConfig",
+          .config = jit::config_literal(config),
+          .params_type = "AttentionParams",
+          .threads_per_block = attention_threads(config),
+          .min_blocks_per_sm = 1,
+          .dynamic_smem_bytes = static_cast<std::size_t>(attention_smem_bytes(config))};
+}
+
+// The merge does not depend on the tile: one kernel serves all of them.
+jit::KernelSpec merge_spec(const AttentionConfig& config) {
+  const AttentionConfig c{.q_dtype = config.q_dtype,
+                          .kv_dtype = config.kv_dtype,
+                          .o_dtype = config.o_dtype,
+                          .head_dim_vo = config.head_dim_vo,
+                          .aligned = config.aligned};
+  return {.name = "attention_merge",
+          .header = "attention/attention_merge.cuh",
+          .function = "attention_merge",
+          .config_type = "AttentionConfig",
+          .config = jit::config_literal(c),
+          .params_type = "AttentionParams",
+          .threads_per_block = kMergeThreads};
+}
+
+jit::KernelSpec page_check_spec() {
+  const kernels::PageCheckConfig config;
+  return {.name = "page_check",
+          .header = "attention/page_check.cuh",
+          .function = "page_check",
+          .config_type = "PageCheckConfig",
+          .config = jit::config_literal(config),
+          .params_type = "PageCheckParams",
+          .threads_per_block = config.threads};
+}
+
+AttentionConfig fitting_config(int device_index, const AttentionConfig& shape, bool decode) {
+  const DeviceLimits& limits = device_limits(device_index);
+  for (const AttentionConfig& c : attention_candidates(shape, decode)) {
+    if (attention_smem_bytes(c) <= limits.max_smem_per_block) return c;
+  }
+  throw Error(ErrorCode::not_implemented,
+              "attention: head_dim: no tile fits the shared memory of " + limits.name);
+}
+
+}  // namespace
+
+AttentionTarget attention_target(int device_index, const AttentionConfig& shape,
+                                 double mean_packed_rows) {
+  if (const std::string reason = attention_unsupported(shape); !reason.empty()) {
+    throw Error(ErrorCode::not_implemented, "attention: " + reason);
+  }
+  const DeviceLimits& limits = device_limits(device_index);
+  if (limits.compute_major < 8) {
+    throw Error(ErrorCode::not_implemented, "attention: device: got " + limits.name +
+                                                ", expected compute capability 8.0 or later");
+  }
+  AttentionTarget target;
+  target.config = fitting_config(device_index, shape, mean_packed_rows <= kMaxDecodeRows);
+  target.config.aligned = true;
+  const Kernel& kernel = get_kernel(attention_spec(target.config), device_index);
+  get_kernel(merge_spec(target.config), device_index);
+  target.tile = {.num_workers = limits.num_sms * max_blocks_per_sm(kernel),
+                 .tile_q = target.config.tile_q,
+                 .tile_kv = target.config.tile_kv};
+  return target;
+}
+
+void upload(int device_index, void* dst, const void* src, std::size_t bytes, Stream stream) {
+  if (bytes == 0) return;
+  const DeviceGuard guard(device_index);
+  // From pageable memory: the driver has taken its own copy when the call returns.
+  check(driver().memcpy_htod_async(reinterpret_cast<DevicePtr>(dst), src, bytes, stream.handle),
+        "cuMemcpyHtoDAsync");
+}
+
+void attention(int device_index, const AttentionConfig& config, const AttentionParams& params,
+               Stream stream) {
+  if (params.num_items > 0) {
+    const Kernel& kernel = get_kernel(attention_spec(config), device_index);
+    launch(kernel, static_cast<unsigned>(params.num_workers), 1, stream, params);
+  }
+  if (params.num_merges > 0) {
+    const Kernel& kernel = get_kernel(merge_spec(config), device_index);
+    launch(kernel, static_cast<unsigned>(params.num_merges), 1, stream, params);
+  }
+}
+
+std::int64_t first_bad_page(int device_index, const std::int32_t* indices, std::int64_t num_indices,
+                            int num_pages, Stream stream) {
+  if (num_indices == 0) return -1;
+  const Device device = cuda_device(device_index);
+  const Buffer answer(sizeof(int), device);
+  const int none = INT_MAX;
+  copy(answer.data(), device, &none, kCpu, sizeof(none), stream);
+  const kernels::PageCheckParams params{.indices = indices,
+                                        .first_bad = static_cast<int*>(answer.data()),
+                                        .num_indices = static_cast<int>(num_indices),
+                                        .num_pages = num_pages};
+  const Kernel& kernel = get_kernel(page_check_spec(), device_index);
+  const std::int64_t blocks =
+      (num_indices + kernel.threads_per_block - 1) / kernel.threads_per_block;
+  launch(kernel, static_cast<unsigned>(std::min<std::int64_t>(blocks, 1024)), 1, stream, params);
+  int first = none;
+  copy(&first, kCpu, answer.data(), device, sizeof(first), stream);
+  return first == none ? -1 : first;
+}
+
+std::vector<ListedKernel> attention_kernels() {
+  struct HeadDims {
+    int qk, vo;
+    bool preset;
+  };
+  constexpr HeadDims kHeadDims[] = {{64, 64, true},   {80, 80, false},   {96, 96, false},
+                                    {128, 128, true}, {192, 128, false}, {256, 256, false}};
+  std::vector<ListedKernel> list;
+  for (const DType dtype : {DType::bf16, DType::f16}) {
+    for (const HeadDims& dims : kHeadDims) {
+      AttentionConfig shape{.q_dtype = dtype,
+                            .kv_dtype = dtype,
+                            .o_dtype = dtype,
+                            .head_dim_qk = dims.qk,
+                            .head_dim_vo = dims.vo};
+      for (const bool decode : {false, true}) {
+        const std::vector<AttentionConfig> candidates = attention_candidates(shape, decode);
+        for (std::size_t i = 0; i < candidates.size(); ++i) {
+          list.push_back({.spec = attention_spec(candidates[i]),
+                          .preset = dims.preset,
+                          .large_smem = i + 1 < candidates.size()});
+        }
+      }
+      if (dims.qk == dims.vo) list.push_back({.spec = merge_spec(shape), .preset = dims.preset});
+      shape.aligned = false;
+      if (dims.qk != 128 || dtype != DType::bf16) continue;
+      for (const bool decode : {false, true}) {
+        list.push_back({.spec = attention_spec(attention_candidates(shape, decode).back())});
+      }
+    }
+  }
+  list.push_back({.spec = page_check_spec()});
+  return list;
+}
+
+}  // namespace quire::cuda
