@@ -1,0 +1,163 @@
+#include "plan/kv_split.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "quire/error.h"
+
+namespace quire::plan {
+namespace {
+
+constexpr std::int64_t kMaxInt32 = std::numeric_limits<std::int32_t>::max();
+
+// Longest parts that are tried, in units of a worker's fair share. Around 1 every part count that
+// matters is near one of these; below 1 several smaller parts even out unequal tiles.
+constexpr std::array kPartsOfFairShare = {1.5, 1.25, 1.1, 1.04, 1.0, 0.7, 0.52, 0.35, 0.26};
+
+// A finer cut must be this much better: fewer parts mean less workspace and a steadier result.
+constexpr double kWorthwhile = 0.97;
+
+class Splitter {
+ public:
+  Splitter(const AttentionProblem& problem, const AttentionTile& tile,
+           std::span<const RowTile> tiles)
+      : problem_(problem),
+        tile_(tile),
+        tiles_(tiles),
+        fixed_split_size_(problem.disable_split_kv ? 0 : problem.fixed_split_size) {}
+
+  KvSplit split() const {
+    if (fixed_split_size_ > 0) return fixed();
+    return problem_.disable_split_kv ? whole() : best();
+  }
+
+ private:
+  // Parts of at most `longest` steps each.
+  KvSplit at_most(std::int64_t longest) const {
+    return schedule(
+        [&](const RowTile& t) { return std::max<std::int64_t>(1, ceil_div(steps(t), longest)); });
+  }
+
+  KvSplit whole() const {
+    return schedule([](const RowTile&) { return std::int64_t{1}; });
+  }
+
+  KvSplit fixed() const {
+    return schedule([&](const RowTile& t) { return ceil_div(t.kv_len, fixed_split_size_); });
+  }
+
+  KvSplit best() const {
+    KvSplit best_split = whole();
+    std::int64_t total_steps = 0, longest_steps = 0;
+    for (const RowTile& t : tiles_) {
+      total_steps += steps(t);
+      longest_steps = std::max(longest_steps, steps(t));
+    }
+    const double fair_steps =
+        static_cast<double>(total_steps) * problem_.num_kv_heads / tile_.num_workers;
+    // No cut beats an even share and the merge's launch.
+    const double floor_tokens = (fair_steps + kMergeLaunchSteps) * tile_.tile_kv;
+    double best_tokens = static_cast<double>(best_split.makespan_tokens);
+    if (best_tokens <= floor_tokens) return best_split;
+    std::int64_t previous = longest_steps;
+    for (const double share : kPartsOfFairShare) {
+      const auto longest =
+          std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(fair_steps * share)));
+      if (longest >= previous) continue;
+      previous = longest;
+      KvSplit split = at_most(longest);
+      const double tokens = static_cast<double>(split.makespan_tokens) + merge_tokens(split);
+      if (tokens < kWorthwhile * best_tokens) {
+        best_tokens = tokens;
+        best_split = std::move(split);
+      }
+    }
+    return best_split;
+  }
+
+  static std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+  std::int64_t steps(const RowTile& t) const {
+    return visible_steps({0, t.kv_len}, t.visible, tile_.tile_kv);
+  }
+
+  double merge_tokens(const KvSplit& split) const {
+    std::int64_t rows = 0;
+    for (std::size_t t = 0; t < tiles_.size(); ++t) {
+      if (split.num_parts[t] > 1) rows += std::int64_t{split.num_parts[t]} * tiles_[t].num_rows;
+    }
+    return static_cast<double>(rows) * problem_.num_kv_heads / tile_.num_workers +
+           kMergeLaunchSteps * tile_.tile_kv;
+  }
+
+  template <class NumParts>
+  KvSplit schedule(NumParts&& num_parts) const {
+    KvSplit split;
+    split.num_parts.resize(tiles_.size());
+    std::int64_t total = 0;
+    for (std::size_t t = 0; t < tiles_.size(); ++t) {
+      const std::int64_t n = tiles_[t].kv_len == 0 ? 0 : num_parts(tiles_[t]);
+      split.num_parts[t] = static_cast<std::int32_t>(n);
+      total += n;
+    }
+    if (total * problem_.num_kv_heads > kMaxInt32) {
+      throw Error(ErrorCode::invalid_argument, "attention.plan: work items: got " +
+                                                   std::to_string(total * problem_.num_kv_heads) +
+                                                   ", expected at most " +
+                                                   std::to_string(kMaxInt32));
+    }
+    split.parts.reserve(static_cast<std::size_t>(total));
+    split.jobs.reserve(static_cast<std::size_t>(total));
+    for (std::size_t t = 0; t < tiles_.size(); ++t) add_parts(split, static_cast<std::int32_t>(t));
+    sort_by_cost_descending(split.jobs);
+    split.makespan_tokens =
+        assign_to_least_loaded(split.jobs, problem_.num_kv_heads, tile_.num_workers, split.workers);
+    return split;
+  }
+
+  void add_parts(KvSplit& split, std::int32_t t) const {
+    const RowTile& row_tile = tiles_[static_cast<std::size_t>(t)];
+    const std::int32_t n = split.num_parts[static_cast<std::size_t>(t)];
+    for (std::int32_t i = 0; i < n; ++i) {
+      const TokenRange tokens = part_tokens(row_tile, n, i, fixed_split_size_, tile_.tile_kv);
+      const std::int64_t part_steps = visible_steps(tokens, row_tile.visible, tile_.tile_kv);
+      split.jobs.push_back({cost_tokens(part_steps, tile_.tile_kv, n > 1 ? row_tile.num_rows : 0),
+                            static_cast<std::int32_t>(split.parts.size())});
+      split.parts.push_back({t, i});
+    }
+  }
+
+  const AttentionProblem& problem_;
+  const AttentionTile& tile_;
+  std::span<const RowTile> tiles_;
+  int fixed_split_size_;
+};
+
+}  // namespace
+
+TokenRange part_tokens(const RowTile& tile, std::int32_t num_parts, std::int32_t index,
+                       int fixed_split_size, int tile_kv) {
+  if (fixed_split_size > 0) {
+    const std::int64_t begin = std::int64_t{index} * fixed_split_size;
+    return {static_cast<std::int32_t>(begin), static_cast<std::int32_t>(std::min<std::int64_t>(
+                                                  begin + fixed_split_size, tile.kv_len))};
+  }
+  const std::int64_t first = tile.visible.begin / tile_kv;
+  const std::int64_t last = (std::int64_t{tile.visible.end} + tile_kv - 1) / tile_kv;
+  const auto cut = [&](std::int64_t i) {
+    if (i == 0) return std::int32_t{0};
+    if (i == num_parts) return tile.kv_len;
+    return static_cast<std::int32_t>((first + (last - first) * i / num_parts) * tile_kv);
+  };
+  return {cut(index), cut(index + std::int64_t{1})};
+}
+
+KvSplit choose_split(const AttentionProblem& problem, const AttentionTile& tile,
+                     std::span<const RowTile> tiles) {
+  return Splitter(problem, tile, tiles).split();
+}
+
+}  // namespace quire::plan

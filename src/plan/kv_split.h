@@ -1,0 +1,37 @@
+// Cutting the KV of row tiles into parts, and choosing how finely.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "plan/attention.h"
+#include "plan/balance.h"
+#include "plan/row_tiles.h"
+
+namespace quire::plan {
+
+// One way to cut: how many parts each row tile has, and the schedule that follows from it.
+struct KvSplit {
+  struct Part {
+    std::int32_t tile;
+    std::int32_t index;  // among the tile's parts
+  };
+  std::vector<std::int32_t> num_parts;  // [tiles]; 0: no KV
+  std::vector<Part> parts;              // by tile, then index
+  std::vector<Job> jobs;                // of parts, longest first; id: index into parts
+  std::vector<std::int32_t> workers;    // [jobs * num_kv_heads]
+  std::uint64_t makespan_tokens = 0;
+};
+
+// Part `index` of a tile cut into `num_parts`; together they are [0, kv_len). With fixed_split_size
+// 0 the visible steps are shared out evenly and the rest goes with the first and last part.
+TokenRange part_tokens(const RowTile& tile, std::int32_t num_parts, std::int32_t index,
+                       int fixed_split_size, int tile_kv);
+
+// Cuts as the problem demands, or so that everything is finished soonest. Throws Error when a count
+// exceeds 32 bits.
+KvSplit choose_split(const AttentionProblem& problem, const AttentionTile& tile,
+                     std::span<const RowTile> tiles);
+
+}  // namespace quire::plan
