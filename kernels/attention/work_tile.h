@@ -40,7 +40,7 @@ inline WorkTile make_work_tile(const AttentionParams& p, const WorkItem& item, i
   const i64 rows_left = static_cast<i64>(t.qo_len) * p.group_size - t.q_begin;
   t.num_rows = static_cast<int>(min_of<i64>(max_of<i64>(rows_left, 0), tile_q));
   t.partial_row = item.partial_row;
-  if (t.partial_row > p.num_partial_rows - t.num_rows) t.num_rows = 0;
+  if (t.partial_row >= 0 && t.partial_row > p.num_partial_rows - t.num_rows) t.num_rows = 0;
 
   const i64 base = p.kv_indptr[t.request];
   const i64 available = p.page_size > 0 ? (p.num_indices - base) * p.page_size : p.total_kv - base;
