@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "core/check.h"
-#include "cpu/float_rows.h"
 #include "cpu/openblas.h"
+#include "cpu/rows.h"
 
 namespace quire::cpu {
 namespace {
@@ -51,7 +51,8 @@ FloatRows float_rows(const TensorView& tensor, std::int64_t first, std::int64_t 
             static_cast<int>(row_stride(tensor))};
   }
   for (std::int64_t i = 0; i < count; ++i) {
-    to_float(element(tensor, first + i), tensor.dtype, length, converted + i * length);
+    load_row(converted + i * length, tensor.data, check::to_kernel(tensor.dtype),
+             (first + i) * row_stride(tensor), static_cast<int>(length));
   }
   return {converted, static_cast<int>(length)};
 }
@@ -122,7 +123,8 @@ void gemm(const TensorView& a, const TensorView& weight, const TensorView& out) 
       float* c = mine + weight_floats;
       multiply_into(c, columns);
       for (std::int64_t i = 0; i < rows; ++i) {
-        from_float(c + i * columns, columns, out.dtype, element(out, m0 + i, n0));
+        store_row(out.data, check::to_kernel(out.dtype), (m0 + i) * row_stride(out) + n0,
+                  c + i * columns, static_cast<int>(columns));
       }
     }
   }
