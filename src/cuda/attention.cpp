@@ -14,7 +14,8 @@ using kernels::AttentionConfig;
 using kernels::AttentionParams;
 using kernels::DType;
 
-constexpr int kMergeThreads = 128;  // as attention_merge.cuh
+constexpr int kMergeThreads = 128;             // as attention_merge.cuh
+constexpr int kSmallestSmemBytes = 99 * 1024;  // a block's limit on sm_86, sm_89 and sm_120
 
 jit::KernelSpec attention_spec(const AttentionConfig& config) {
   return {.name = "attention_sm80",
@@ -55,13 +56,25 @@ jit::KernelSpec page_check_spec() {
           .threads_per_block = config.threads};
 }
 
-AttentionConfig fitting_config(int device_index, const AttentionConfig& shape, bool decode) {
+AttentionConfig fitting_config(int device_index, const AttentionConfig& shape,
+                               double mean_packed_rows) {
   const DeviceLimits& limits = device_limits(device_index);
-  for (const AttentionConfig& c : attention_candidates(shape, decode)) {
+  for (const AttentionConfig& c : attention_candidates(shape, mean_packed_rows)) {
     if (attention_smem_bytes(c) <= limits.max_smem_per_block) return c;
   }
   throw Error(ErrorCode::not_implemented,
               "attention: head_dim: no tile fits the shared memory of " + limits.name);
+}
+
+// Every tile that some amount of work gets.
+std::vector<AttentionConfig> all_candidates(const AttentionConfig& shape) {
+  std::vector<AttentionConfig> all;
+  for (const double mean_packed_rows : {1., 64., 1024.}) {
+    for (const AttentionConfig& c : attention_candidates(shape, mean_packed_rows)) {
+      if (std::find(all.begin(), all.end(), c) == all.end()) all.push_back(c);
+    }
+  }
+  return all;
 }
 
 }  // namespace
@@ -77,7 +90,7 @@ AttentionTarget attention_target(int device_index, const AttentionConfig& shape,
                                                 ", expected compute capability 8.0 or later");
   }
   AttentionTarget target;
-  target.config = fitting_config(device_index, shape, mean_packed_rows <= kMaxDecodeRows);
+  target.config = fitting_config(device_index, shape, mean_packed_rows);
   target.config.aligned = true;
   const Kernel& kernel = get_kernel(attention_spec(target.config), device_index);
   get_kernel(merge_spec(target.config), device_index);
@@ -135,6 +148,13 @@ std::vector<ListedKernel> attention_kernels() {
   constexpr HeadDims kHeadDims[] = {{64, 64, true},   {80, 80, false},   {96, 96, false},
                                     {128, 128, true}, {192, 128, false}, {256, 256, false}};
   std::vector<ListedKernel> list;
+  const auto add_tiles = [&](const AttentionConfig& shape, bool preset) {
+    for (const AttentionConfig& config : all_candidates(shape)) {
+      list.push_back({.spec = attention_spec(config),
+                      .preset = preset,
+                      .large_smem = attention_smem_bytes(config) > kSmallestSmemBytes});
+    }
+  };
   for (const DType dtype : {DType::bf16, DType::f16}) {
     for (const HeadDims& dims : kHeadDims) {
       AttentionConfig shape{.q_dtype = dtype,
@@ -142,20 +162,11 @@ std::vector<ListedKernel> attention_kernels() {
                             .o_dtype = dtype,
                             .head_dim_qk = dims.qk,
                             .head_dim_vo = dims.vo};
-      for (const bool decode : {false, true}) {
-        const std::vector<AttentionConfig> candidates = attention_candidates(shape, decode);
-        for (std::size_t i = 0; i < candidates.size(); ++i) {
-          list.push_back({.spec = attention_spec(candidates[i]),
-                          .preset = dims.preset,
-                          .large_smem = i + 1 < candidates.size()});
-        }
-      }
+      add_tiles(shape, dims.preset);
       if (dims.qk == dims.vo) list.push_back({.spec = merge_spec(shape), .preset = dims.preset});
-      shape.aligned = false;
       if (dims.qk != 128 || dtype != DType::bf16) continue;
-      for (const bool decode : {false, true}) {
-        list.push_back({.spec = attention_spec(attention_candidates(shape, decode).back())});
-      }
+      shape.aligned = false;
+      add_tiles(shape, false);
     }
   }
   list.push_back({.spec = page_check_spec()});

@@ -8,16 +8,14 @@
 
 namespace quire::cuda {
 
-// Above this many packed rows a request, on average, the work is prefill-like.
-inline constexpr double kMaxDecodeRows = 16;
-
 // Empty when attention_sm80 has a kernel for the dtypes and head dims of `shape`, else
 // "argument: got X, expected Y".
 std::string attention_unsupported(const kernels::AttentionConfig& shape);
 
-// Tiles for `shape`, best first; the first whose shared memory fits the device is taken.
+// Tiles for `shape` and an average of packed rows a request, best first; the first whose shared
+// memory fits the device is taken.
 std::vector<kernels::AttentionConfig> attention_candidates(const kernels::AttentionConfig& shape,
-                                                           bool decode);
+                                                           double mean_packed_rows);
 
 int attention_smem_bytes(const kernels::AttentionConfig& config);
 int attention_threads(const kernels::AttentionConfig& config);
