@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <vector>
 
 #include "cuda/driver.h"
@@ -15,6 +16,7 @@ struct Kernel {
   int threads_per_block = 0;
   std::size_t dynamic_smem_bytes = 0;
   int device_index = 0;
+  std::string name = {};  // for error texts
 };
 
 // Compiles or loads `spec` for the device, once a process and device; thread-safe. Also raises the

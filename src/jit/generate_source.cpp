@@ -1,0 +1,21 @@
+#include <fmt/format.h>
+
+#include "jit/kernel_spec.h"
+
+namespace quire::jit {
+
+std::string generate_source(const KernelSpec& spec) {
+  return fmt::format(
+      "#include \"{}\"\n"
+      "using namespace quire::kernels;\n"
+      "constexpr {} kConfig{};\n"
+      "extern \"C\" __global__ void __launch_bounds__({}, {}) {}(const __grid_constant__ {} "
+      "params) "
+      "{{\n"
+      "  quire::kernels::{}<kConfig>(params);\n"
+      "}}\n",
+      spec.header, spec.config_type, spec.config, spec.threads_per_block, spec.min_blocks_per_sm,
+      spec.name, spec.params_type, spec.function);
+}
+
+}  // namespace quire::jit
