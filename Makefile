@@ -1,0 +1,58 @@
+# The commands of this project; `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
+BUILD_DIR ?= build/release
+JOBS ?= $(shell nproc)
+export JOBS
+export CCACHE_BASEDIR := $(CURDIR)
+export CCACHE_NOHASHDIR := 1
+
+.PHONY: help demo test test-tsan test-gpu bench bench-gpu wheel format lint docs clean
+.DEFAULT_GOAL := help
+
+help: ## list these commands
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+demo: ## a small Llama continues several prompts; installs and builds what that needs
+	@tools/setup.sh build
+	@tools/build.sh release quire_cli
+	build/release/src/cli/quire generate --model examples/tinyllama/model \
+	  --prompts examples/tinyllama/prompts.txt
+
+test: ## every test and check that needs no GPU; installs and builds what that needs
+	@tools/setup.sh test
+	@.venv/bin/python tools/run_tests.py test
+
+test-tsan: ## the kernels on the emulator under thread sanitizer
+	@tools/setup.sh test
+	@.venv/bin/python tools/run_tests.py tsan
+
+test-gpu: ## the suites on a GPU, from a finished build in BUILD_DIR (see docs/testing.md)
+	@$(PYTHON) tools/run_tests.py gpu --build-dir $(BUILD_DIR)
+
+bench: ## CPU benchmarks: ratios to PyTorch, or to NumPy where PyTorch is missing
+	@tools/setup.sh test
+	@tools/build.sh release
+	@PYTHONPATH=build/release/python .venv/bin/python benchmarks/bench_cpu.py
+
+bench-gpu: ## GPU benchmarks, from a finished build in BUILD_DIR (see docs/testing.md)
+	@BUILD_DIR=$(BUILD_DIR) benchmarks/run_gpu.sh $(PYTHON)
+
+wheel: ## the Python package, in dist/
+	@tools/setup.sh test
+	@.venv/bin/python -m build --wheel --no-isolation --outdir dist .
+
+format: ## format C++ and Python
+	@tools/setup.sh test
+	@.venv/bin/python tools/format.py
+	@.venv/bin/ruff format -q .
+
+lint: ## the checks of `make test` that read sources only
+	@tools/setup.sh test
+	@.venv/bin/python tools/run_tests.py lint
+
+docs: ## write docs/benchmarks.md and its plots from benchmarks/results
+	@$(PYTHON) benchmarks/plot.py
+
+clean: ## remove builds; keeps .venv and the compiler cache
+	rm -rf build dist

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# tools/build.sh PRESET [TARGET...]: configures quietly, then builds.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+preset=$1
+shift
+mkdir -p "build/$preset"
+log="build/$preset/configure.log"
+cmake --preset "$preset" >"$log" 2>&1 || { cat "$log"; exit 1; }
+exec ninja -C "build/$preset" -j "${JOBS:-$(nproc)}" "$@"

@@ -1,0 +1,164 @@
+"""Which builds and suites make up `make test`, `make test-tsan` and `make test-gpu`."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+from dataclasses import dataclass, field
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+ARCHITECTURES = ("sm_80", "sm_90a", "sm_100a", "sm_120a")
+EMULATOR_SHARDS = 2
+
+
+@dataclass(frozen=True)
+class Build:
+    name: str
+    commands: list[list[str]]
+    timeout_s: float = 1200
+
+
+@dataclass(frozen=True)
+class Suite:
+    name: str
+    command: list[str]
+    report: str = "gtest"  # "gtest", "pytest", or "check": the exit status is the result
+    env: dict[str, str] = field(default_factory=dict)
+    build: str = ""  # the Build it needs
+    shards: int = 1  # processes that share a GoogleTest suite
+    timeout_s: float = 900
+
+
+def preset_build(preset: str, *targets: str) -> Build:
+    jobs = os.environ.get("JOBS", str(os.cpu_count() or 2))
+    return Build(
+        preset,
+        [
+            ["cmake", "--preset", preset],
+            ["ninja", "-C", f"build/{preset}", "-j", jobs, *targets],
+        ],
+    )
+
+
+def cpp_suite(build_dir: pathlib.Path, room: str, device: str, **options) -> Suite:
+    build = options.get("build", "release")
+    label = f"{room} on {device}" + ("" if build == "release" else f", {build}")
+    env = {"QUIRE_TEST_DEVICE": device, "OMP_WAIT_POLICY": "passive", **options.pop("env", {})}
+    library_dir = build_dir / "lib"  # a bundle brings the libraries it needs along
+    if library_dir.is_dir():
+        env["LD_LIBRARY_PATH"] = f"{library_dir}:{os.environ.get('LD_LIBRARY_PATH', '')}"
+    command = [str(build_dir / "tests" / f"test_{room}")]
+    return Suite(label, command, env=env, **options)
+
+
+def check(name: str, *command: str, **options) -> Suite:
+    return Suite(name, list(command), report="check", **options)
+
+
+def python_tool(name: str) -> str:
+    return str(ROOT / ".venv" / "bin" / name)
+
+
+def lint_suites() -> list[Suite]:
+    python = sys.executable
+    return [
+        check("clang-format", python, "tools/format.py", "--check"),
+        check("ruff check", python_tool("ruff"), "check", "."),
+        check("ruff format", python_tool("ruff"), "format", "--check", "."),
+        check("layers and sizes", python, "tools/check_layers.py"),
+        check("documentation", python, "tools/check_docs.py"),
+        check("benchmark page", python, "benchmarks/plot.py", "--check"),
+    ]
+
+
+def kernel_suites(quire: pathlib.Path) -> list[Suite]:
+    return [
+        check(
+            f"kernels compile for {arch} without spills",
+            *(str(quire), "compile", "--all", "--arch", arch, "--fail-on-spill"),
+            build="release",
+        )
+        for arch in ARCHITECTURES
+    ]
+
+
+SANITIZER_ENV = {
+    "ASAN_OPTIONS": "detect_stack_use_after_return=0",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+}
+CPU_ROOMS = ("core", "plan", "kv")
+
+
+def full_plan(build_dir: pathlib.Path) -> tuple[list[Build], list[Suite]]:
+    sanitize = ROOT / "build" / "sanitize"
+    emulated = {"shards": EMULATOR_SHARDS}
+    sanitized = {"build": "sanitize", "env": SANITIZER_ENV}
+    released = {"build": "release"}
+    suites = [
+        cpp_suite(sanitize, "ops", "emulator", **sanitized, **emulated),
+        cpp_suite(sanitize, "emulated", "emulator", **sanitized),
+        cpp_suite(build_dir, "ops", "emulator", **released, **emulated),
+        cpp_suite(sanitize, "ops", "cpu", **sanitized),
+        *(cpp_suite(sanitize, room, "cpu", **sanitized) for room in CPU_ROOMS),
+        cpp_suite(build_dir, "emulated", "emulator", **released),
+        cpp_suite(build_dir, "jit", "cpu", **released),
+        cpp_suite(build_dir, "cuda", "emulator", **released),
+        cpp_suite(build_dir, "ops", "cpu", **released),
+        *(cpp_suite(build_dir, room, "cpu", **released) for room in CPU_ROOMS),
+        cpp_suite(build_dir, "examples", "cpu", **released),
+        Suite(
+            "Python",
+            [sys.executable, "-m", "pytest", "-q", "tests/python"],
+            report="pytest",
+            build="release",
+            env={"PYTHONPATH": f"{build_dir}/python"},
+        ),
+        Suite(
+            "tools", [sys.executable, "-m", "pytest", "-q", "tests/tools"], report="pytest", env={}
+        ),
+        *kernel_suites(build_dir / "src" / "cli" / "quire"),
+        check("find_package from outside", "tools/check_install.sh", build="release"),
+        check("example paged_decode", f"{build_dir}/examples/paged_decode", build="release"),
+        check("builds without CUDA", "true", build="no-cuda"),
+        *lint_suites(),
+    ]
+    builds = [preset_build("release"), preset_build("sanitize"), preset_build("no-cuda")]
+    return builds, suites
+
+
+def tsan_plan(_build_dir: pathlib.Path) -> tuple[list[Build], list[Suite]]:
+    tsan = ROOT / "build" / "tsan"
+    suites = [
+        cpp_suite(tsan, "ops", "emulator", build="tsan", shards=EMULATOR_SHARDS, timeout_s=1800),
+        cpp_suite(tsan, "emulated", "emulator", build="tsan", timeout_s=1800),
+    ]
+    return [preset_build("tsan", "test_ops", "test_emulated")], suites
+
+
+def gpu_plan(build_dir: pathlib.Path) -> tuple[list[Build], list[Suite]]:
+    """On a machine with a GPU and no compiler: everything is in `build_dir` already."""
+    device = os.environ.get("QUIRE_TEST_DEVICE", "cuda:0")
+    suites = [
+        cpp_suite(build_dir, room, device) for room in ("core", "jit", "cuda", "emulated", "ops")
+    ]
+    suites.append(
+        Suite(
+            "Python",
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/python"],
+            report="pytest",
+            env={
+                "QUIRE_TEST_DEVICE": device,
+                "PYTHONPATH": f"{build_dir}/python:{build_dir}/site",
+                "LD_LIBRARY_PATH": f"{build_dir}/lib:{os.environ.get('LD_LIBRARY_PATH', '')}",
+            },
+        )
+    )
+    return [], suites
+
+
+def lint_plan(_build_dir: pathlib.Path) -> tuple[list[Build], list[Suite]]:
+    return [], lint_suites()
+
+
+PLANS = {"test": full_plan, "tsan": tsan_plan, "gpu": gpu_plan, "lint": lint_plan}
