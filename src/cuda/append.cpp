@@ -1,0 +1,92 @@
+#include "cuda/append.h"
+
+#include <algorithm>
+
+#include "cuda/row_kernel.h"
+
+namespace quire::cuda {
+namespace {
+
+using kernels::AppendConfig;
+using kernels::AppendParams;
+using kernels::AppendSide;
+using kernels::IndexConfig;
+
+constexpr IndexConfig kIndexConfig{.threads = 128};
+
+jit::KernelSpec append_spec(const AppendConfig& config) {
+  jit::KernelSpec spec;
+  spec.name = "append_paged_kv";
+  spec.header = "append/append_paged_kv.cuh";
+  spec.function = "append_paged_kv";
+  spec.config_type = "AppendConfig";
+  spec.config = jit::config_literal(config);
+  spec.params_type = "AppendParams";
+  spec.threads_per_block = config.threads;
+  return spec;
+}
+
+jit::KernelSpec index_spec(const char* function, const char* params_type) {
+  jit::KernelSpec spec;
+  spec.name = function;
+  spec.header = "append/append_indices.cuh";
+  spec.function = function;
+  spec.config_type = "IndexConfig";
+  spec.config = jit::config_literal(kIndexConfig);
+  spec.params_type = params_type;
+  spec.threads_per_block = kIndexConfig.threads;
+  return spec;
+}
+
+jit::KernelSpec batch_indices_spec() {
+  return index_spec("batch_indices_positions", "BatchIndicesParams");
+}
+
+jit::KernelSpec seq_lens_spec() { return index_spec("seq_lens", "SeqLensParams"); }
+
+unsigned index_grid(std::int64_t size, int device_index) {
+  return grid_blocks((size + kIndexConfig.threads - 1) / kIndexConfig.threads, kIndexConfig.threads,
+                     device_index);
+}
+
+}  // namespace
+
+void append_paged_kv(const AppendParams& p, int device_index, Stream stream) {
+  const auto side_bytes = [](const AppendSide& side) {
+    return access_bytes({side.rows, side.pool},
+                        {side.head_bytes, side.row_stride_bytes, side.row_head_stride_bytes,
+                         side.page_stride_bytes, side.token_stride_bytes, side.head_stride_bytes});
+  };
+  AppendConfig config;
+  config.word_bytes = std::min(side_bytes(p.k), side_bytes(p.v));
+  const std::int64_t head_bytes = std::max(p.k.head_bytes, p.v.head_bytes);
+  config.threads = block_threads(p.num_kv_heads * head_bytes / config.word_bytes);
+  const Kernel& kernel = get_kernel(append_spec(config), device_index);
+  launch(kernel, grid_blocks(p.nnz, config.threads, device_index), 1, stream, p);
+}
+
+void batch_indices_positions(const kernels::BatchIndicesParams& p, int device_index,
+                             Stream stream) {
+  const Kernel& kernel = get_kernel(batch_indices_spec(), device_index);
+  launch(kernel, index_grid(p.nnz, device_index), 1, stream, p);
+}
+
+void seq_lens(const kernels::SeqLensParams& p, int device_index, Stream stream) {
+  const Kernel& kernel = get_kernel(seq_lens_spec(), device_index);
+  launch(kernel, index_grid(p.batch_size, device_index), 1, stream, p);
+}
+
+std::vector<ListedKernel> append_kernels() {
+  std::vector<ListedKernel> list;
+  for (const int word_bytes : {16, 8, 4, 2, 1}) {
+    for (const int threads : {64, 128, 256}) {
+      const AppendConfig config{.word_bytes = word_bytes, .threads = threads};
+      list.push_back({.spec = append_spec(config), .preset = word_bytes == 16});
+    }
+  }
+  list.push_back({.spec = batch_indices_spec(), .preset = true});
+  list.push_back({.spec = seq_lens_spec(), .preset = true});
+  return list;
+}
+
+}  // namespace quire::cuda

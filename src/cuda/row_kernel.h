@@ -1,0 +1,21 @@
+// What the launches of kernels that walk over rows share: width of access, block and grid.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+
+namespace quire::cuda {
+
+// Bytes of the widest access of global memory: 16, or the largest power of two below it that every
+// address and every size and stride (bytes) is a multiple of.
+int access_bytes(std::initializer_list<const void*> addresses,
+                 std::initializer_list<std::int64_t> sizes_bytes);
+
+// Threads of a block whose threads share `num_items` items: a power of two, 32 to 256.
+int block_threads(std::int64_t num_items);
+
+// A grid for `num_groups` groups of work that blocks take in turn: no more blocks than fit on the
+// device at a time. 0 without work.
+unsigned grid_blocks(std::int64_t num_groups, int threads_per_block, int device_index);
+
+}  // namespace quire::cuda
