@@ -1,0 +1,206 @@
+#include <fmt/format.h>
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/check.h"
+#include "ops/attention_arguments.h"
+
+namespace quire {
+namespace {
+
+constexpr const char* kOp = "attention.run";
+
+std::string_view layout_name(KvLayout layout) { return layout == KvLayout::nhd ? "nhd" : "hnd"; }
+
+// One dimension of K or V; size -1: any.
+struct Dim {
+  std::string_view name;
+  std::int64_t size;
+};
+
+std::vector<Dim> kv_dims(const PlannedAttention& planned, KvLayout layout, int head_dim) {
+  const bool paged = planned.shape.page_size > 0;
+  Dim tokens = paged ? Dim{"page_size", planned.shape.page_size}
+                     : Dim{"total_kv", planned.lengths.kv_entries()};
+  Dim heads{"num_kv_heads", planned.shape.num_kv_heads};
+  if (layout == KvLayout::hnd) std::swap(tokens, heads);
+  if (paged) return {{"num_pages", -1}, tokens, heads, {"head_dim", head_dim}};
+  return {tokens, heads, {"head_dim", head_dim}};
+}
+
+bool fits(const TensorView& tensor, const std::vector<Dim>& dims) {
+  for (std::size_t i = 0; i < dims.size(); ++i) {
+    if (dims[i].size >= 0 && tensor.shape[i] != dims[i].size) return false;
+  }
+  return true;
+}
+
+std::string dims_text(const std::vector<Dim>& dims) {
+  std::string text = "[";
+  for (const Dim& dim : dims) {
+    if (text.size() > 1) text += ", ";
+    text += dim.size < 0 ? std::string(dim.name) : fmt::format("{} {}", dim.name, dim.size);
+  }
+  return text + "]";
+}
+
+std::string shape_text(const TensorView& tensor) {
+  std::string text = "[";
+  for (int i = 0; i < tensor.rank; ++i) {
+    text += fmt::format("{}{}", i == 0 ? "" : ", ", tensor.shape[static_cast<std::size_t>(i)]);
+  }
+  return text + "]";
+}
+
+void check_kv(const check::Arg& arg, const PlannedAttention& planned, int head_dim) {
+  const KvLayout layout = planned.shape.layout;
+  const std::vector<Dim> dims = kv_dims(planned, layout, head_dim);
+  check::rank(arg, static_cast<int>(dims.size()));
+  if (!fits(arg.tensor, dims)) {
+    const KvLayout other = layout == KvLayout::nhd ? KvLayout::hnd : KvLayout::nhd;
+    std::string expected = fmt::format("{} for layout {}", dims_text(dims), layout_name(layout));
+    if (fits(arg.tensor, kv_dims(planned, other, head_dim))) {
+      expected += fmt::format("; the shape fits layout {}", layout_name(other));
+    }
+    check::fail(kOp, arg.name, "shape " + shape_text(arg.tensor), expected);
+  }
+  check::dtype(arg, {planned.shape.kv_dtype});
+  check::last_dim_contiguous(arg);
+  check::memory(arg);
+}
+
+void check_rows(const check::Arg& arg, const PlannedAttention& planned, int head_dim, DType dtype) {
+  check::rank(arg, 3);
+  check::dim(arg, 0, planned.lengths.total_q(), "total_q, the last entry of qo_indptr");
+  check::dim(arg, 1, planned.shape.num_qo_heads, "num_qo_heads");
+  check::dim(arg, 2, head_dim, "head_dim");
+  check::dtype(arg, {dtype});
+  check::last_dim_contiguous(arg);
+}
+
+void check_pages(const AttentionArguments& args, const PlannedAttention& planned) {
+  const std::int64_t num_pages = args.k.shape[0];
+  check::dim({kOp, "v", args.v}, 0, num_pages, "num_pages of k");
+  if (num_pages > std::numeric_limits<std::int32_t>::max()) {
+    check::fail(kOp, "k", fmt::format("{} pages", num_pages), "at most 2147483647");
+  }
+  const AttentionLengths& lengths = planned.lengths;
+  if (lengths.largest_page < num_pages) return;
+  const std::int64_t at = lengths.largest_page_at;
+  check::fail(kOp, "kv_indices",
+              fmt::format("{} at [{}] (request {})", lengths.largest_page, at,
+                          lengths.request_of_entry(at)),
+              fmt::format("page ids below {}, the num_pages of k", num_pages));
+}
+
+void check_scalars(const AttentionOptions& options) {
+  const auto at_least_0 = [](std::string_view name, float value) {
+    if (std::isfinite(value) && value >= 0) return;
+    check::fail(kOp, name, fmt::format("{}", value), "a finite number of 0 or more");
+  };
+  at_least_0("sm_scale", options.sm_scale);
+  at_least_0("logits_soft_cap", options.logits_soft_cap);
+  check::finite_positive(kOp, "k_scale", options.k_scale);
+  check::finite_positive(kOp, "v_scale", options.v_scale);
+  if (options.window_left < -1) {
+    check::fail(kOp, "window_left", fmt::format("{}", options.window_left), "-1 or more");
+  }
+}
+
+// Each request's bits must lie inside custom_mask. mask_indptr on a device is bounded by the
+// kernel.
+void check_mask_bytes(const AttentionOptions& options, const AttentionLengths& lengths) {
+  const std::int64_t bytes = options.custom_mask->shape[0];
+  const bool readable = options.mask_indptr->device.is_cpu();
+  const auto* indptr = static_cast<const std::int32_t*>(options.mask_indptr->data);
+  std::int64_t total = 0;
+  for (std::size_t r = 0; r < lengths.qo_lens.size(); ++r) {
+    const std::int64_t bits = std::int64_t{lengths.qo_lens[r]} * lengths.kv_lens[r];
+    const std::int64_t needed = (bits + 7) / 8;
+    total += needed;
+    if (!readable || needed == 0) continue;
+    if (indptr[r] < 0 || indptr[r] > bytes - needed) {
+      check::fail(kOp, "mask_indptr", fmt::format("{} at [{}]", indptr[r], r),
+                  fmt::format("0 to {}: request {} has {} bytes of a custom_mask of {}",
+                              bytes - needed, r, needed, bytes));
+    }
+  }
+  if (!readable && bytes < total) {
+    check::fail(kOp, "custom_mask", fmt::format("{} bytes", bytes),
+                fmt::format("at least {}, a bit for each query row and KV token", total));
+  }
+}
+
+void check_mask(const AttentionOptions& options, const PlannedAttention& planned,
+                const check::Arg& like) {
+  if (!options.custom_mask && !options.mask_indptr) return;
+  if (!options.mask_indptr) check::fail(kOp, "mask_indptr", "none", "one with custom_mask");
+  if (!options.custom_mask) check::fail(kOp, "custom_mask", "none", "one with mask_indptr");
+  const check::Arg mask{kOp, "custom_mask", *options.custom_mask};
+  const check::Arg indptr{kOp, "mask_indptr", *options.mask_indptr};
+  check::rank(mask, 1);
+  check::dtype(mask, {DType::u8});
+  check::rank(indptr, 1);
+  check::dtype(indptr, {DType::i32});
+  check::dim(indptr, 0, planned.lengths.batch_size() + std::int64_t{1}, "batch + 1");
+  for (const check::Arg& arg : {mask, indptr}) {
+    check::device(arg, like);
+    check::contiguous(arg);
+    check::memory(arg);
+  }
+  check_mask_bytes(options, planned.lengths);
+}
+
+void check_floats(const check::Arg& arg, const check::Arg& like) {
+  check::dtype(arg, {DType::f32});
+  check::device(arg, like);
+  check::contiguous(arg);
+}
+
+}  // namespace
+
+void check_arguments(const AttentionArguments& args, const PlannedAttention& planned,
+                     Device device) {
+  const AttentionShape& shape = planned.shape;
+  const check::Arg q{kOp, "q", args.q}, k{kOp, "k", args.k}, v{kOp, "v", args.v},
+      out{kOp, "out", args.out};
+  if (args.q.device != device) {
+    check::fail(kOp, "q", to_string(args.q.device),
+                fmt::format("{}, the device of the plan", to_string(device)));
+  }
+  for (const check::Arg& arg : {k, v, out}) check::device(arg, q);
+  check_rows(q, planned, shape.head_dim_qk, shape.q_dtype);
+  check::memory(q);
+  if (args.layout != shape.layout) {
+    check::fail(kOp, "layout", std::string(layout_name(args.layout)),
+                fmt::format("{}, the layout of the plan", layout_name(shape.layout)));
+  }
+  check_kv(k, planned, shape.head_dim_qk);
+  check_kv(v, planned, shape.head_dim_vo);
+  if (shape.page_size > 0) check_pages(args, planned);
+  check_rows(out, planned, shape.head_dim_vo, shape.o_dtype);
+  check::memory(out, /*is_output=*/true);
+  if (args.lse) {
+    const check::Arg lse{kOp, "lse", *args.lse};
+    check::rank(lse, 2);
+    check::dim(lse, 0, planned.lengths.total_q(), "total_q, the last entry of qo_indptr");
+    check::dim(lse, 1, shape.num_qo_heads, "num_qo_heads");
+    check_floats(lse, q);
+    check::memory(lse, /*is_output=*/true);
+  }
+  check_scalars(args.options);
+  check_mask(args.options, planned, q);
+  if (args.options.sinks) {
+    const check::Arg sinks{kOp, "sinks", *args.options.sinks};
+    check::rank(sinks, 1);
+    check::dim(sinks, 0, shape.num_qo_heads, "num_qo_heads");
+    check_floats(sinks, q);
+    check::memory(sinks);
+  }
+}
+
+}  // namespace quire

@@ -1,0 +1,136 @@
+#include "ops/attention_lengths.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+#include <span>
+#include <string_view>
+
+#include "core/check.h"
+
+namespace quire {
+namespace {
+
+constexpr const char* kOp = "attention.plan";
+
+std::span<const std::int32_t> entries(const TensorView& tensor) {
+  return {static_cast<const std::int32_t*>(tensor.data), static_cast<std::size_t>(tensor.shape[0])};
+}
+
+void check_array(const check::Arg& arg) {
+  check::rank(arg, 1);
+  check::dtype(arg, {DType::i32});
+  check::contiguous(arg);
+  check::memory(arg);
+}
+
+void check_host_array(const check::Arg& arg) {
+  check_array(arg);
+  if (arg.tensor.device.is_cpu()) return;
+  check::fail(kOp, arg.name, to_string(arg.tensor.device), "cpu: planning reads it on the host");
+}
+
+void check_indptr(std::string_view name, std::span<const std::int32_t> indptr) {
+  if (indptr.empty()) check::fail(kOp, name, "0 entries", "batch + 1 entries");
+  if (indptr[0] != 0) check::fail(kOp, name, fmt::format("{} at [0]", indptr[0]), "0");
+  for (std::size_t i = 1; i < indptr.size(); ++i) {
+    if (indptr[i] >= indptr[i - 1]) continue;
+    check::fail(kOp, name, fmt::format("{} at [{}] after {}", indptr[i], i, indptr[i - 1]),
+                "values that do not decrease");
+  }
+}
+
+void check_same_batch(const TensorView& qo_indptr, const TensorView& kv_indptr) {
+  if (qo_indptr.shape[0] == kv_indptr.shape[0]) return;
+  check::fail(kOp, "qo_indptr and kv_indptr",
+              fmt::format("{} and {} entries", qo_indptr.shape[0], kv_indptr.shape[0]),
+              "the same number, batch + 1");
+}
+
+std::vector<std::int32_t> differences(std::span<const std::int32_t> indptr) {
+  std::vector<std::int32_t> lens(indptr.size() - 1);
+  for (std::size_t i = 0; i < lens.size(); ++i) lens[i] = indptr[i + 1] - indptr[i];
+  return lens;
+}
+
+AttentionLengths read_indptrs(const TensorView& qo_indptr, const TensorView& kv_indptr) {
+  check_host_array({kOp, "qo_indptr", qo_indptr});
+  check_host_array({kOp, "kv_indptr", kv_indptr});
+  check_same_batch(qo_indptr, kv_indptr);
+  const auto qo = entries(qo_indptr), kv = entries(kv_indptr);
+  check_indptr("qo_indptr", qo);
+  check_indptr("kv_indptr", kv);
+  AttentionLengths lengths;
+  lengths.qo_indptr.assign(qo.begin(), qo.end());
+  lengths.kv_indptr.assign(kv.begin(), kv.end());
+  lengths.qo_lens = differences(qo);
+  lengths.kv_lens = differences(kv);
+  return lengths;
+}
+
+// In tokens, from whole pages.
+std::int32_t paged_kv_len(std::int32_t num_pages, std::int32_t last_page_len, int page_size,
+                          std::size_t request) {
+  if (num_pages == 0) return 0;
+  if (last_page_len < 1 || last_page_len > page_size) {
+    check::fail(kOp, "kv_last_page_len", fmt::format("{} at [{}]", last_page_len, request),
+                fmt::format("1 to {}, the page_size", page_size));
+  }
+  const std::int64_t kv_len = (std::int64_t{num_pages} - 1) * page_size + last_page_len;
+  if (kv_len > std::numeric_limits<std::int32_t>::max()) {
+    check::fail(kOp, "kv_indptr", fmt::format("{} tokens for request {}", kv_len, request),
+                "at most 2147483647");
+  }
+  return static_cast<std::int32_t>(kv_len);
+}
+
+void check_page_ids(const TensorView& indices, Device device, AttentionLengths& lengths) {
+  const check::Arg arg{kOp, "kv_indices", indices};
+  check_array(arg);
+  if (!indices.device.is_cpu() && indices.device != device) {
+    check::fail(kOp, "kv_indices", to_string(indices.device),
+                device.is_cpu() ? "cpu" : fmt::format("cpu or {}", to_string(device)));
+  }
+  if (indices.shape[0] < lengths.kv_entries()) {
+    check::fail(kOp, "kv_indices", fmt::format("{} entries", indices.shape[0]),
+                fmt::format("at least {}, the last entry of kv_indptr", lengths.kv_entries()));
+  }
+  if (!indices.device.is_cpu() || lengths.kv_entries() == 0) return;
+  const auto ids = entries(indices).first(static_cast<std::size_t>(lengths.kv_entries()));
+  const auto [smallest, largest] = std::ranges::minmax_element(ids);
+  if (*smallest < 0) {
+    const auto at = smallest - ids.begin();
+    check::fail(kOp, "kv_indices",
+                fmt::format("{} at [{}] (request {})", *smallest, at, lengths.request_of_entry(at)),
+                "page ids of 0 or more");
+  }
+  lengths.largest_page = *largest;
+  lengths.largest_page_at = largest - ids.begin();
+}
+
+}  // namespace
+
+int AttentionLengths::request_of_entry(std::int64_t index) const {
+  const auto after = std::upper_bound(kv_indptr.begin(), kv_indptr.end(), index);
+  return static_cast<int>(after - kv_indptr.begin()) - 1;
+}
+
+AttentionLengths read_paged_lengths(const TensorView& qo_indptr, const PageTable& table,
+                                    int page_size, Device device) {
+  check_host_array({kOp, "kv_last_page_len", table.last_page_len});
+  AttentionLengths lengths = read_indptrs(qo_indptr, table.indptr);
+  check::dim({kOp, "kv_last_page_len", table.last_page_len}, 0, lengths.batch_size(), "batch");
+  const auto last_page_len = entries(table.last_page_len);
+  for (std::size_t r = 0; r < lengths.kv_lens.size(); ++r) {
+    lengths.kv_lens[r] = paged_kv_len(lengths.kv_lens[r], last_page_len[r], page_size, r);
+  }
+  check_page_ids(table.indices, device, lengths);
+  return lengths;
+}
+
+AttentionLengths read_ragged_lengths(const TensorView& qo_indptr, const TensorView& kv_indptr) {
+  return read_indptrs(qo_indptr, kv_indptr);
+}
+
+}  // namespace quire

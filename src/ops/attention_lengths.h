@@ -1,0 +1,32 @@
+// Reading and checking the host arrays of a plan: who has how many query rows and KV tokens.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "quire/attention.h"
+
+namespace quire {
+
+struct AttentionLengths {
+  std::vector<std::int32_t> qo_indptr;  // [batch + 1], tokens
+  std::vector<std::int32_t> kv_indptr;  // [batch + 1], pages, or tokens when ragged
+  std::vector<std::int32_t> qo_lens;    // [batch]
+  std::vector<std::int32_t> kv_lens;    // [batch], tokens
+  // The largest page id and its position; -1 for ids on the device or no pages at all.
+  std::int32_t largest_page = -1;
+  std::int64_t largest_page_at = -1;
+
+  int batch_size() const { return static_cast<int>(qo_lens.size()); }
+  std::int64_t total_q() const { return qo_indptr.back(); }
+  std::int64_t kv_entries() const { return kv_indptr.back(); }  // pages, or tokens when ragged
+  // Which request entry `index` of kv_indices belongs to.
+  int request_of_entry(std::int64_t index) const;
+};
+
+// All throw invalid_argument or wrong_type. `device`: where kv_indices may be, beside the host.
+AttentionLengths read_paged_lengths(const TensorView& qo_indptr, const PageTable& table,
+                                    int page_size, Device device);
+AttentionLengths read_ragged_lengths(const TensorView& qo_indptr, const TensorView& kv_indptr);
+
+}  // namespace quire
