@@ -1,9 +1,10 @@
 // Batch attention by mma.sync and cp.async: every GPU from sm_80 up.
 //
 // Grid:   num_workers thread blocks; block w takes the work items [worker_indptr[w], [w + 1]).
-// Block:  32 * warps_q * warps_kv threads. Warp (i, j) holds rows 16 i .. 16 i + 15 of the tile and
-//         works on tokens [j, j + 1) * tile_kv / warps_kv of every step; warps_kv > 1 is for
-//         decode, where one tile of rows cannot feed all warps. Their states are joined at the
+// Block:  32 * warps_q * warps_kv threads. Warp (i, j) holds rows [i, i + 1) * 16 * row_tiles of
+// the
+//         tile and works on tokens [j, j + 1) * tile_kv / warps_kv of every step; warps_kv > 1 is
+//         for decode, where one tile of rows cannot feed all warps. Their states are joined at the
 //         item's end.
 // Smem:   sm80_layout(c).bytes: q, num_stages stages of k and v (then the output tile), row tables.
 // Output: out and lse, or partial_o and partial_lse of split tiles; every row of every item.
@@ -17,7 +18,7 @@
 
 namespace quire::kernels {
 
-// Raw scores of one warp to what the softmax wants: soft cap, and -inf where nothing is seen.
+// Raw scores of one row tile to what the softmax wants: soft cap, and -inf where nothing is seen.
 template <AttentionConfig c, int n>
 inline void shape_scores(float (&score)[n][4], const AttentionParams& p, const WorkTile& t,
                          int warp_row, int kv_begin) {
@@ -37,13 +38,15 @@ inline void shape_scores(float (&score)[n][4], const AttentionParams& p, const W
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int q_token = (t.q_begin + warp_row + lane / 4 + 8 * half) / p.group_size;
+    const Range range = mask.visible(q_token);
 #pragma unroll
     for (int i = 0; i < n; ++i) {
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
-        if (!mask.visible(q_token, kv_begin + 8 * i + lane % 4 * 2 + j)) {
-          score[i][2 * half + j] = tile::kNegInf;
-        }
+        const int token = kv_begin + 8 * i + lane % 4 * 2 + j;
+        bool seen = token >= range.begin && token < range.end;
+        if (p.custom_mask) seen = seen && mask.custom_bit(q_token, token);
+        if (!seen) score[i][2 * half + j] = tile::kNegInf;
       }
     }
   }
@@ -57,7 +60,7 @@ inline void attend(const AttentionParams& p, const WorkTile& t, u8* smem) {
 
   const KvLoader<c> loader{p, t, smem};
   const int num_steps = tile::ceil_div(t.kv_end - t.kv_begin, c.tile_kv);
-  const int warp_row = tile::warp_index() / c.warps_kv * 16;
+  const int warp_row = tile::warp_index() / c.warps_kv * 16 * c.row_tiles;
   const int warp_token = tile::warp_index() % c.warps_kv * kLayout.slice_kv;
   const float to_base2 = (p.logits_soft_cap > 0.f ? 1.f : p.sm_scale) * tile::kLog2e;
 
@@ -69,8 +72,8 @@ inline void attend(const AttentionParams& p, const WorkTile& t, u8* smem) {
   tile::cp_async::commit();
   loader.find_rows(t.kv_begin + c.tile_kv, 1);
 
-  OnlineSoftmax softmax;
-  float out[c.head_dim_vo / 8][4] = {};
+  OnlineSoftmax softmax[c.row_tiles];
+  OutTile<c> out = {};
   for (int step = 0; step < num_steps; ++step) {
     tile::cp_async::wait<0>();
     tile::sync_block();  // step's k and v are there; nobody uses the other stage or slot any more
@@ -81,21 +84,25 @@ inline void attend(const AttentionParams& p, const WorkTile& t, u8* smem) {
 
     const u8* k = smem + kLayout.k + step % 2 * kLayout.k_stage_bytes;
     const u8* v = smem + kLayout.v + step % 2 * kLayout.v_stage_bytes;
-    float score[kLayout.slice_kv / 8][4];
+    ScoreTile<c> score;
     multiply_qk<c, T>(score,
                       reinterpret_cast<const u16*>(smem + kLayout.q) + warp_row * kLayout.qk_row,
                       reinterpret_cast<const u16*>(k) + warp_token * kLayout.qk_row);
-    shape_scores<c>(score, p, t, warp_row, kv_begin + warp_token);
-    float correction[2];
-    softmax.update(score, to_base2, correction);
 #pragma unroll
-    for (int n = 0; n < c.head_dim_vo / 8; ++n) {
+    for (int m = 0; m < c.row_tiles; ++m) {
+      shape_scores<c>(score[m], p, t, warp_row + 16 * m, kv_begin + warp_token);
+      float correction[2];
+      softmax[m].update(score[m], to_base2, correction);
 #pragma unroll
-      for (int j = 0; j < 4; ++j) out[n][j] *= correction[j / 2];
+      for (int n = 0; n < c.head_dim_vo / 8; ++n) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) out[m][n][j] *= correction[j / 2];
+      }
     }
     multiply_pv<c, T>(out, score, reinterpret_cast<const u16*>(v) + warp_token * kLayout.vo_row);
   }
-  softmax.finish();
+#pragma unroll
+  for (int m = 0; m < c.row_tiles; ++m) softmax[m].finish();
   tile::cp_async::wait<0>();  // q, when there was no step
   tile::sync_block();         // the epilogue writes where k and v were
   write_tile<c>(p, t, smem, out, softmax, to_base2);

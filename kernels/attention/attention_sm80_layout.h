@@ -47,9 +47,9 @@ constexpr Sm80Layout sm80_layout(const AttentionConfig& c) {
 }
 
 constexpr bool sm80_config_valid(const AttentionConfig& c) {
-  return c.head_dim_qk % 16 == 0 && c.head_dim_vo % 16 == 0 && c.tile_q == 16 * c.warps_q &&
-         c.tile_kv % (16 * c.warps_kv) == 0 && c.num_stages == 2 && c.q_dtype == c.kv_dtype &&
-         size_bytes(c.q_dtype) == 2;
+  return c.head_dim_qk % 16 == 0 && c.head_dim_vo % 16 == 0 &&
+         c.tile_q == 16 * c.row_tiles * c.warps_q && c.tile_kv % (16 * c.warps_kv) == 0 &&
+         c.num_stages == 2 && c.q_dtype == c.kv_dtype && size_bytes(c.q_dtype) == 2;
 }
 
 }  // namespace quire::kernels

@@ -38,10 +38,11 @@ struct AttentionConfig {
   DType o_dtype = DType::bf16;
   i32 head_dim_qk = 128;
   i32 head_dim_vo = 128;
-  i32 tile_q = 64;   // packed rows a work item; 16 * warps_q in attention_sm80
-  i32 tile_kv = 64;  // KV tokens a step
-  i32 warps_q = 4;   // warps that share the rows
-  i32 warps_kv = 1;  // warps that share the KV tokens of a step
+  i32 tile_q = 64;    // packed rows a work item; 16 * row_tiles * warps_q in attention_sm80
+  i32 tile_kv = 64;   // KV tokens a step
+  i32 warps_q = 4;    // warps that share the rows
+  i32 warps_kv = 1;   // warps that share the KV tokens of a step
+  i32 row_tiles = 1;  // tiles of 16 rows a warp
   i32 num_stages = 2;
   bool aligned = true;  // every row of q, k, v and out starts at a multiple of 16 bytes
 
@@ -59,6 +60,7 @@ constexpr void visit_fields(const AttentionConfig& c, Visitor&& visit) {
   visit("tile_kv", c.tile_kv);
   visit("warps_q", c.warps_q);
   visit("warps_kv", c.warps_kv);
+  visit("row_tiles", c.row_tiles);
   visit("num_stages", c.num_stages);
   visit("aligned", c.aligned);
 }

@@ -5,6 +5,11 @@
 
 namespace quire::kernels {
 
+// KV tokens [begin, end).
+struct Range {
+  int begin, end;
+};
+
 struct Mask {
   const AttentionParams& p;
   const WorkTile& t;
@@ -17,15 +22,17 @@ struct Mask {
            begin >= t.position(t.q_begin + t.num_rows - 1, p.group_size) - p.window_left;
   }
 
-  // Whether token `q_token` of the request sees KV token `token`.
-  bool visible(int q_token, int token) const {
+  // The tokens that token `q_token` of the request sees, before the custom mask.
+  Range visible(int q_token) const {
     const i64 position = static_cast<i64>(t.kv_len) - t.qo_len + q_token;
-    if (token >= t.kv_end || (p.causal && token > position)) return false;
-    if (p.window_left >= 0 && token < position - p.window_left) return false;
-    return !p.custom_mask || custom_bit(q_token, token);
+    Range r{0, t.kv_end};
+    if (p.causal && position < r.end) r.end = static_cast<int>(tile::max_of<i64>(position + 1, 0));
+    if (p.window_left >= 0 && position > p.window_left) {
+      r.begin = static_cast<int>(position - p.window_left);
+    }
+    return r;
   }
 
- private:
   bool custom_bit(int q_token, int token) const {
     const i64 bit = static_cast<i64>(q_token) * t.kv_len + token;
     const i64 byte = p.mask_indptr[t.request] + bit / 8;

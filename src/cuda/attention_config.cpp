@@ -59,7 +59,8 @@ std::string attention_unsupported(const AttentionConfig& shape) {
   return "";
 }
 
-std::vector<AttentionConfig> attention_candidates(const AttentionConfig& shape, bool decode) {
+std::vector<AttentionConfig> attention_candidates(const AttentionConfig& shape,
+                                                  double mean_packed_rows) {
   std::vector<AttentionConfig> candidates;
   for (const Tile& t : tiles(std::max(shape.head_dim_qk, shape.head_dim_vo), mean_packed_rows)) {
     AttentionConfig c = shape;
