@@ -1,6 +1,7 @@
 #include "core/dynamic_library.h"
 
 #include <dlfcn.h>
+#include <link.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -58,6 +59,12 @@ std::vector<fs::path> site_packages(const std::set<std::string>& mapped) {
   return result;
 }
 
+std::string loaded_path(void* handle, const std::string& otherwise) {
+  link_map* map = nullptr;
+  const bool known = dlinfo(handle, RTLD_DI_LINKMAP, &map) == 0 && map->l_name[0] != '\0';
+  return known ? map->l_name : otherwise;
+}
+
 }  // namespace
 
 DynamicLibrary DynamicLibrary::open_first(const std::vector<std::string>& candidates,
@@ -68,7 +75,7 @@ DynamicLibrary DynamicLibrary::open_first(const std::vector<std::string>& candid
     if (library.handle_ == nullptr) continue;
     const auto has = [&](const char* symbol) { return library.address(symbol) != nullptr; };
     if (std::ranges::all_of(symbols, has)) {
-      library.path_ = candidate;
+      library.path_ = loaded_path(library.handle_, candidate);
       return library;
     }
   }

@@ -16,7 +16,7 @@ class DynamicLibrary {
                                    std::initializer_list<const char*> symbols = {});
 
   explicit operator bool() const { return handle_ != nullptr; }
-  const std::string& path() const { return path_; }  // as given in `candidates`
+  const std::string& path() const { return path_; }  // of the file that was loaded
 
   // Null when the library has no such symbol.
   void* address(const char* symbol) const;

@@ -7,8 +7,8 @@
 #include <cstring>
 #include <vector>
 
+#include "core/dynamic_library.h"
 #include "core/env.h"
-#include "core/find_library.h"
 #include "core/log.h"
 #include "jit/compiler.h"
 #include "jit/hash.h"
@@ -94,7 +94,7 @@ void write_cache(const std::string& key, const std::string& compiler, const std:
 fs::path precompiled_folder() {
   if (const auto folder = env::get("QUIRE_PRECOMPILED_DIR")) return *folder;
   // lib/libquire.so and lib/<triplet>/libquire.so both belong to the prefix that share/ is in.
-  const fs::path library = library_folder();
+  const fs::path library = directory_of_this_library();
   std::error_code error;
   for (const fs::path& prefix : {library.parent_path(), library.parent_path().parent_path()}) {
     const fs::path folder = prefix / "share" / "quire" / "precompiled";

@@ -4,11 +4,12 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <filesystem>
 #include <map>
 #include <mutex>
 
+#include "core/dynamic_library.h"
 #include "core/env.h"
-#include "core/find_library.h"
 #include "core/log.h"
 #include "quire/error.h"
 
@@ -18,28 +19,40 @@ namespace {
 constexpr const char* kEnvVariable = "QUIRE_NVRTC";
 
 template <class Entry>
-void load_entry(const FoundLibrary& library, const char* symbol, Entry& entry) {
-  entry = reinterpret_cast<Entry>(dlsym(library.handle, symbol));
+void load_entry(const DynamicLibrary& library, const char* symbol, Entry& entry) {
+  library.bind(entry, symbol);
   if (entry == nullptr) {
     throw Error(ErrorCode::compile,
                 fmt::format("NVRTC: library: got {} without {}, expected CUDA 12 or later",
-                            library.path, symbol));
+                            library.path(), symbol));
   }
 }
 
-Nvrtc load_nvrtc() {
-  const FoundLibrary library = find_library({.env_variable = kEnvVariable,
-                                             .sonames = {"libnvrtc.so.13", "libnvrtc.so.12"},
-                                             .nvidia_folders = true,
-                                             .companion_prefix = "libnvrtc-builtins.so."});
-  if (library.handle == nullptr) {
-    throw Error(ErrorCode::compile,
-                fmt::format("NVRTC: library: got none, expected libnvrtc.so.13 or .12 to compile "
-                            "kernels. Install it (pip install nvidia-cuda-nvrtc, or the CUDA "
-                            "toolkit) or put its path into {}. Looked for: {}",
-                            kEnvVariable, fmt::join(library.tried, "; ")));
+// NVRTC loads its built-in functions by bare name when it compiles. In a folder that the system
+// does not search it finds them only when they are loaded already.
+void load_builtins_beside(const std::filesystem::path& nvrtc_path) {
+  std::error_code error;
+  for (const auto& file : std::filesystem::directory_iterator(nvrtc_path.parent_path(), error)) {
+    if (file.path().filename().string().starts_with("libnvrtc-builtins.so.")) {
+      dlopen(file.path().c_str(), RTLD_NOW | RTLD_GLOBAL);
+    }
   }
-  Nvrtc nvrtc{.path = library.path};
+}
+
+Nvrtc load_nvrtc(const std::string& chosen) {
+  const std::vector<std::string> candidates =
+      chosen.empty() ? cuda_library_candidates({"libnvrtc.so.13", "libnvrtc.so.12"})
+                     : std::vector{chosen};
+  const auto library = DynamicLibrary::open_first(candidates);
+  if (!library) {
+    throw Error(ErrorCode::compile,
+                fmt::format("NVRTC: library: got none of {}, expected one of them to load, to "
+                            "compile kernels: install it (for example the Python package "
+                            "nvidia-cuda-nvrtc) or set {} to its file",
+                            fmt::join(candidates, ", "), kEnvVariable));
+  }
+  load_builtins_beside(library.path());
+  Nvrtc nvrtc{.path = library.path()};
   NvrtcTable& t = nvrtc.table;
   load_entry(library, "nvrtcVersion", t.version);
   load_entry(library, "nvrtcGetErrorString", t.get_error_string);
@@ -65,7 +78,7 @@ const Nvrtc& nvrtc() {
   const std::lock_guard lock(mutex);
   const std::string chosen = env::get(kEnvVariable).value_or("");
   if (const auto found = loaded.find(chosen); found != loaded.end()) return found->second;
-  return loaded[chosen] = load_nvrtc();
+  return loaded[chosen] = load_nvrtc(chosen);
 }
 
 std::vector<std::string> nvrtc_options(const std::string& arch) {

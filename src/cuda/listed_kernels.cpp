@@ -1,0 +1,23 @@
+#include <iterator>
+
+#include "cuda/activation.h"
+#include "cuda/append.h"
+#include "cuda/attention.h"
+#include "cuda/embedding.h"
+#include "cuda/launch.h"
+#include "cuda/norm.h"
+#include "cuda/rope.h"
+
+namespace quire::cuda {
+
+std::vector<ListedKernel> listed_kernels() {
+  std::vector<ListedKernel> all;
+  for (const auto kernels_of : {activation_kernels, append_kernels, attention_kernels,
+                                embedding_kernels, norm_kernels, rope_kernels}) {
+    std::vector<ListedKernel> kernels = kernels_of();
+    std::move(kernels.begin(), kernels.end(), std::back_inserter(all));
+  }
+  return all;
+}
+
+}  // namespace quire::cuda
