@@ -32,8 +32,9 @@ test-gpu: ## the suites on a GPU, from a finished build in BUILD_DIR (see docs/t
 
 bench: ## CPU benchmarks: ratios to PyTorch, or to NumPy where PyTorch is missing
 	@tools/setup.sh test
-	@tools/build.sh release
-	@PYTHONPATH=build/release/python .venv/bin/python benchmarks/bench_cpu.py
+	@tools/build.sh release -DQUIRE_BUILD_PYTHON=ON \
+	  -DPython_EXECUTABLE=$(CURDIR)/.venv/bin/python quire_ffi
+	@PYTHONPATH=python QUIRE_LIBRARY_DIR=build/release/python .venv/bin/python benchmarks/bench_cpu.py
 
 bench-gpu: ## GPU benchmarks, from a finished build in BUILD_DIR (see docs/testing.md)
 	@BUILD_DIR=$(BUILD_DIR) benchmarks/run_gpu.sh $(PYTHON)

@@ -31,9 +31,10 @@ def device_file_stem(name: str) -> str:
 
 
 def commit(root: pathlib.Path) -> str:
-    """From QUIRE_COMMIT where the sources travel without their history."""
-    fallback = os.environ.get("QUIRE_COMMIT", "unknown")
-    return first_line("git", "-C", str(root), "rev-parse", "--short=12", "HEAD") or fallback
+    """Of the checkout, or of the bundle where the sources travel without their history."""
+    here = first_line("git", "-C", str(root), "rev-parse", "--short=12", "HEAD")
+    bundled = pathlib.Path(os.environ.get("BUILD_DIR", root / "build" / "gpu")) / "commit"
+    return here or (bundled.read_text().strip() if bundled.exists() else "unknown")
 
 
 def write_summary(root: pathlib.Path, results: dict[str, Outcome]) -> pathlib.Path:

@@ -55,13 +55,12 @@ def print_tail(log: pathlib.Path, lines: int = 60) -> None:
 def run_build(build: Build) -> tuple[Outcome, bool]:
     name = f"build {build.name}"
     start = time.monotonic()
-    for step, command in enumerate(build.commands):
-        log = REPORTS / f"{file_name(name)}.{step}.log"
-        problem = run_logged(command, log, {}, build.timeout_s)
-        if problem:
-            print(f"FAIL  {name}: {' '.join(command)}: {problem}")
-            print_tail(log)
-            return Outcome(failed=[name]), False
+    log = REPORTS / f"{file_name(name)}.log"
+    problem = run_logged(build.command, log, {}, build.timeout_s)
+    if problem:
+        print(f"FAIL  {name}: {problem}")
+        print_tail(log)
+        return Outcome(failed=[name]), False
     seconds = time.monotonic() - start
     print(f"ok    {name} ({seconds:.0f} s)", flush=True)
     return Outcome(passed=1, seconds=seconds), True

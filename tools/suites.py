@@ -15,7 +15,7 @@ EMULATOR_SHARDS = 2
 @dataclass(frozen=True)
 class Build:
     name: str
-    commands: list[list[str]]
+    command: list[str]
     timeout_s: float = 1200
 
 
@@ -30,15 +30,9 @@ class Suite:
     timeout_s: float = 900
 
 
-def preset_build(preset: str, *targets: str) -> Build:
-    jobs = os.environ.get("JOBS", str(os.cpu_count() or 2))
-    return Build(
-        preset,
-        [
-            ["cmake", "--preset", preset],
-            ["ninja", "-C", f"build/{preset}", "-j", jobs, *targets],
-        ],
-    )
+def preset_build(preset: str, *arguments: str) -> Build:
+    """`arguments`: CMake options (-D…), then targets; everything without targets."""
+    return Build(preset, ["tools/build.sh", preset, *arguments])
 
 
 def cpp_suite(build_dir: pathlib.Path, room: str, device: str, **options) -> Suite:
@@ -50,6 +44,15 @@ def cpp_suite(build_dir: pathlib.Path, room: str, device: str, **options) -> Sui
         env["LD_LIBRARY_PATH"] = f"{library_dir}:{os.environ.get('LD_LIBRARY_PATH', '')}"
     command = [str(build_dir / "tests" / f"test_{room}")]
     return Suite(label, command, env=env, **options)
+
+
+def python_env(build_dir: pathlib.Path) -> dict[str, str]:
+    """`import quire` from the sources, with the libraries of a build or of a bundle."""
+    return {
+        "PYTHONPATH": f"{ROOT}/python:{build_dir}/site",
+        "QUIRE_LIBRARY_DIR": f"{build_dir}/python",
+        "LD_LIBRARY_PATH": f"{build_dir}/lib:{os.environ.get('LD_LIBRARY_PATH', '')}",
+    }
 
 
 def check(name: str, *command: str, **options) -> Suite:
@@ -112,7 +115,7 @@ def full_plan(build_dir: pathlib.Path) -> tuple[list[Build], list[Suite]]:
             [sys.executable, "-m", "pytest", "-q", "tests/python"],
             report="pytest",
             build="release",
-            env={"PYTHONPATH": f"{build_dir}/python"},
+            env=python_env(build_dir),
         ),
         Suite(
             "tools", [sys.executable, "-m", "pytest", "-q", "tests/tools"], report="pytest", env={}
@@ -123,7 +126,12 @@ def full_plan(build_dir: pathlib.Path) -> tuple[list[Build], list[Suite]]:
         check("builds without CUDA", "true", build="no-cuda"),
         *lint_suites(),
     ]
-    builds = [preset_build("release"), preset_build("sanitize"), preset_build("no-cuda")]
+    binding = ("-DQUIRE_BUILD_PYTHON=ON", f"-DPython_EXECUTABLE={sys.executable}")
+    builds = [
+        preset_build("release", *binding),
+        preset_build("sanitize"),
+        preset_build("no-cuda"),
+    ]
     return builds, suites
 
 
@@ -147,11 +155,7 @@ def gpu_plan(build_dir: pathlib.Path) -> tuple[list[Build], list[Suite]]:
             "Python",
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/python"],
             report="pytest",
-            env={
-                "QUIRE_TEST_DEVICE": device,
-                "PYTHONPATH": f"{build_dir}/python:{build_dir}/site",
-                "LD_LIBRARY_PATH": f"{build_dir}/lib:{os.environ.get('LD_LIBRARY_PATH', '')}",
-            },
+            env={"QUIRE_TEST_DEVICE": device, **python_env(build_dir)},
         )
     )
     return [], suites

@@ -1,0 +1,253 @@
+"""Times Quire and its peers on the same tensors, side by side, on one GPU.
+
+Rounds are interleaved: every round times each implementation once, so that clocks and temperature
+drift under all of them alike. Before each timed run the L2 cache is overwritten; the host is far
+ahead of the GPU by then, so that CUDA events see no launch overhead of the host. A time is
+reported only for an implementation whose output was right.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import pathlib
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+from gpu_summary import commit, device_file_stem, gpu_name_and_driver  # noqa: E402
+
+ROUNDS = 100
+WARM_UP_ROUNDS = 5
+FLUSH_BYTES = 256 << 20
+GRAPH_SPAN_US = 2000  # a captured graph holds about this much work
+
+
+@dataclass
+class Implementation:
+    """`run(i)` works on the i-th set of inputs; only 0 is used outside graphs."""
+
+    name: str
+    run: Callable[[int], Any]
+    error: Callable[[], float]  # of run(0)'s output, against a reference in double
+
+
+@dataclass
+class Case:
+    family: str
+    op: str
+    shape: dict[str, Any]
+    implementations: list[Implementation]
+    error_limit: float
+    flops: float = 0
+    bytes: float = 0
+    num_inputs: int = 1  # sets of inputs, for graph replays over memory that is not in L2
+    graph: bool = False  # time graph replays instead of single launches
+
+
+@dataclass
+class Limits:
+    """What this GPU can do, measured in the same process."""
+
+    copy_tbps: float  # read + written
+    matmul_tflops: float  # bf16
+
+
+@dataclass
+class Session:
+    device: str
+    driver: str
+    commit: str
+    limits: Limits
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    num_wrong: int = 0
+
+
+def open_session() -> Session:
+    name, driver = gpu_name_and_driver()
+    limits = measure_limits()
+    print(f"{name}, driver {driver}: copy {limits.copy_tbps:.2f} TB/s, ", end="")
+    print(f"bf16 product {limits.matmul_tflops:.0f} TFLOP/s", flush=True)
+    return Session(name, driver, commit(ROOT), limits)
+
+
+class Flush:
+    """Overwrites more memory than L2 holds, with what is not zero."""
+
+    def __init__(self) -> None:
+        self.memory = torch.empty(FLUSH_BYTES, dtype=torch.uint8, device="cuda")
+
+    def __call__(self) -> None:
+        self.memory.fill_(0x5A)
+
+
+def timed_us(run: Callable[[], Any], flush: Flush) -> tuple[torch.cuda.Event, torch.cuda.Event]:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    flush()
+    start.record()
+    run()
+    end.record()
+    return start, end
+
+
+def interleaved_us(runs: Sequence[Callable[[], Any]], rounds: int = ROUNDS) -> list[list[float]]:
+    """[implementation][round]"""
+    flush = Flush()
+    times: list[list[float]] = [[] for _ in runs]
+    for round_index in range(WARM_UP_ROUNDS + rounds):
+        events = [timed_us(run, flush) for run in runs]
+        torch.cuda.synchronize()
+        if round_index >= WARM_UP_ROUNDS:
+            for samples, (start, end) in zip(times, events):
+                samples.append(start.elapsed_time(end) * 1e3)
+    return times
+
+
+def capture(run: Callable[[int], Any], num_inputs: int) -> tuple[torch.cuda.CUDAGraph, int]:
+    """A graph of launches that go through the inputs in turn, and how many there are."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for i in range(num_inputs):
+            run(i)
+    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.synchronize()
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    run(0)
+    end.record()
+    torch.cuda.synchronize()
+    estimate_us = max(start.elapsed_time(end) * 1e3, 2.0)
+    turns = max(1, math.ceil(GRAPH_SPAN_US / estimate_us / num_inputs))
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(turns):
+            for i in range(num_inputs):
+                run(i)
+    return graph, turns * num_inputs
+
+
+def measure(case: Case) -> list[list[float]]:
+    if not case.graph:
+        return interleaved_us([lambda i=i: i.run(0) for i in case.implementations])
+    graphs = [capture(i.run, case.num_inputs) for i in case.implementations]
+    times = interleaved_us([graph.replay for graph, _ in graphs])
+    return [[us / launches for us in samples] for samples, (_, launches) in zip(times, graphs)]
+
+
+def measure_limits() -> Limits:
+    source = torch.randint(0, 255, (1 << 30,), dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    a, b = (torch.randn(8192, 8192, dtype=torch.bfloat16, device="cuda") for _ in range(2))
+    runs = [lambda: target.copy_(source), lambda: torch.matmul(a, b)]
+    copy_us, matmul_us = (statistics.median(t) for t in interleaved_us(runs))
+    return Limits(2 * source.numel() / copy_us / 1e6, 2 * 8192**3 / matmul_us / 1e6)
+
+
+def limit_us(case: Case, limits: Limits) -> float:
+    by_bytes = case.bytes / limits.copy_tbps / 1e6
+    return max(by_bytes, case.flops / limits.matmul_tflops / 1e6)
+
+
+def metric(case: Case, us: float, limits: Limits) -> dict[str, float]:
+    """Of what limits the case: matrix work or memory traffic."""
+    if case.flops / limits.matmul_tflops > case.bytes / limits.copy_tbps:
+        return {"tflops": round(case.flops / us / 1e6, 1)}
+    return {"tbps": round(case.bytes / us / 1e6, 3)}
+
+
+def correct_implementations(case: Case, session: Session) -> dict[str, float]:
+    """Errors by name; an implementation that is wrong, or does not run, is left out and said."""
+    errors: dict[str, float] = {}
+    kept = []
+    for implementation in case.implementations:
+        try:
+            for i in range(case.num_inputs):
+                implementation.run(i)
+            implementation.run(0)
+            torch.cuda.synchronize()
+            error = implementation.error()
+        except (RuntimeError, NotImplementedError, ValueError) as problem:
+            print(f"  {implementation.name}: does not run: {str(problem).splitlines()[0]}")
+            session.num_wrong += implementation.name == "quire"
+            continue
+        if not error <= case.error_limit:
+            print(f"  {implementation.name}: WRONG, error {error:.2e}: no time reported")
+            session.num_wrong += implementation.name == "quire"
+            continue
+        errors[implementation.name] = error
+        kept.append(implementation)
+    case.implementations = kept
+    return errors
+
+
+def run_case(case: Case, session: Session) -> None:
+    title = f"{case.op} " + " ".join(f"{key}={value}" for key, value in case.shape.items())
+    print(title, flush=True)
+    errors = correct_implementations(case, session)
+    if not case.implementations:
+        return
+    times = measure(case)
+    medians = [statistics.median(samples) for samples in times]
+    peers = [n for n, i in enumerate(case.implementations) if i.name != "quire"]
+    best_peer = min(peers, key=lambda n: medians[n], default=None)
+    for n, implementation in enumerate(case.implementations):
+        ratio = None
+        if best_peer is not None:
+            pairs = zip(times[best_peer], times[n])
+            ratio = round(statistics.median(peer / own for peer, own in pairs), 3)
+        row = {
+            "family": case.family,
+            "op": case.op,
+            "shape": case.shape,
+            "impl": implementation.name,
+            "us": round(medians[n], 2),
+            "metric": metric(case, medians[n], session.limits),
+            "ratio_best_peer": ratio,
+            "ratio_limit": round(limit_us(case, session.limits) / medians[n], 3),
+            "error": float(f"{errors[implementation.name]:.3e}"),
+            "device": session.device,
+            "driver": session.driver,
+            "commit": session.commit,
+        }
+        session.rows.append(row)
+        print_row(row)
+
+
+def print_row(row: dict[str, Any]) -> None:
+    print(
+        f"  {row['impl']:8} {row['us']:10.2f} us  {row['metric']}"
+        f"  to best peer {row['ratio_best_peer']}  to limit {row['ratio_limit']}"
+        f"  error {row['error']:.1e}",
+        flush=True,
+    )
+
+
+def finish(session: Session, family: str) -> int:
+    """Writes benchmarks/results/<device>-<family>.json; exit status 1 when Quire was wrong."""
+    name = f"{device_file_stem(session.device)}-{family}.json"
+    path = ROOT / "benchmarks" / "results" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [json.dumps(row) for row in session.rows]
+    path.write_text("[\n " + ",\n ".join(rows) + "\n]\n")
+    print(f"written: {path.relative_to(ROOT)} ({len(rows)} rows)")
+    return 1 if session.num_wrong else 0
+
+
+def relative_error(out: torch.Tensor, reference: torch.Tensor) -> float:
+    """Frobenius norm of the difference over that of the reference."""
+    difference = (out.double() - reference.double()).norm()
+    value = float(difference / reference.double().norm())
+    return value if math.isfinite(value) else math.inf
+
+
+def only(argument_list: Sequence[str]) -> str:
+    """The text that a case's title must contain, from the command line."""
+    return argument_list[1] if len(argument_list) > 1 else ""
