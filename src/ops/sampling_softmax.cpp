@@ -1,0 +1,66 @@
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "core/backend.h"
+#include "cpu/sampling.h"
+#include "cuda/sampling.h"
+#include "ops/sampling_arguments.h"
+
+namespace quire {
+
+using check::Arg;
+
+void softmax(const TensorView& logits, const TensorView& probs, const PerRow<float>& temperature,
+             Stream stream) {
+  constexpr const char* kOp = "softmax";
+  const Arg logits_arg{kOp, "logits", logits}, probs_arg{kOp, "probs", probs};
+  check::dtype(logits_arg, {DType::f32, DType::f16, DType::bf16});
+  check::dtype(probs_arg, {DType::f32});
+  sampling::check_distribution(logits_arg);
+  check::same_shape(probs_arg, logits_arg);
+  check::device(probs_arg, logits_arg);
+  sampling::check_distribution(probs_arg, /*is_output=*/true);
+  rows::in_place_or_apart(probs_arg, logits_arg);
+  const bool usable = std::isfinite(temperature.value) && temperature.value >= 0;
+  if (!temperature.tensor && !usable) {
+    check::fail(kOp, "temperature", fmt::format("{}", temperature.value),
+                "a finite number, 0 or above");
+  }
+  kernels::SoftmaxParams p{};
+  p.logits = logits.data;
+  p.logits_stride = rows::step(logits, 0);
+  p.probs = static_cast<float*>(probs.data);
+  p.probs_stride = rows::step(probs, 0);
+  p.rows = rows::count(logits_arg, logits.shape[0], "rows");
+  p.vocab = static_cast<int>(logits.shape[1]);
+  p.temperature = sampling::row_value("temperature", temperature, logits.shape[0], logits_arg);
+  if (p.rows == 0) return;
+  const kernels::DType dtype = check::to_kernel(logits.dtype);
+  dispatch(
+      kOp, logits.device, [&] { cpu::softmax(dtype, p); },
+      [&] { cuda::softmax(dtype, p, logits.device.index, stream); });
+}
+
+void argmax(const TensorView& logits, const TensorView& ids, Stream stream) {
+  constexpr const char* kOp = "argmax";
+  const Arg logits_arg{kOp, "logits", logits}, ids_arg{kOp, "ids", ids};
+  check::dtype(logits_arg, {DType::f32, DType::f16, DType::bf16});
+  check::dtype(ids_arg, {DType::i32});
+  sampling::check_distribution(logits_arg);
+  sampling::check_per_row(ids_arg, logits.shape[0], logits_arg, /*is_output=*/true);
+  kernels::ArgmaxParams p{};
+  p.logits = logits.data;
+  p.logits_stride = rows::step(logits, 0);
+  p.ids = static_cast<kernels::i32*>(ids.data);
+  p.ids_stride = rows::step(ids, 0);
+  p.rows = rows::count(logits_arg, logits.shape[0], "rows");
+  p.vocab = static_cast<int>(logits.shape[1]);
+  if (p.rows == 0) return;
+  const kernels::DType dtype = check::to_kernel(logits.dtype);
+  dispatch(
+      kOp, logits.device, [&] { cpu::argmax(dtype, p); },
+      [&] { cuda::argmax(dtype, p, logits.device.index, stream); });
+}
+
+}  // namespace quire
