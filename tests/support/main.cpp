@@ -6,7 +6,7 @@
 #include "support/test_device.h"
 
 #if QUIRE_WITH_CUDA
-#include "emulator.h"
+#include "emulator/emulator.h"
 #endif
 
 int main(int argc, char** argv) {

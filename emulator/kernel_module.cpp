@@ -1,0 +1,32 @@
+#include "emulator/kernel_module.h"
+
+#include <dlfcn.h>
+
+#include "quire/error.h"
+
+namespace quire::emulator {
+namespace {
+
+void* symbol(void* library, const std::string& path, const char* name) {
+  void* address = dlsym(library, name);
+  if (address != nullptr) return address;
+  throw Error(ErrorCode::driver, "emulator: " + path + ": got no " + name +
+                                     ", expected a kernel compiled for the emulator");
+}
+
+}  // namespace
+
+KernelModule::KernelModule(const std::string& path) {
+  library_ = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library_ == nullptr) throw Error(ErrorCode::driver, std::string("emulator: ") + dlerror());
+  name_ = static_cast<const char*>(symbol(library_, path, "quire_kernel_name"));
+  entry_ = reinterpret_cast<void (*)(const void*)>(symbol(library_, path, "quire_kernel_entry"));
+  params_bytes_ =
+      *static_cast<const unsigned*>(symbol(library_, path, "quire_kernel_params_bytes"));
+  max_threads_ = *static_cast<const int*>(symbol(library_, path, "quire_kernel_max_threads"));
+}
+
+// The library stays mapped: a sanitizer's report at the end of the process still names its lines.
+KernelModule::~KernelModule() = default;
+
+}  // namespace quire::emulator

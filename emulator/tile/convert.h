@@ -1,0 +1,88 @@
+// 16-bit floating-point storage and conversions, bit by bit. Twin of kernels/tile/convert.h.
+#pragma once
+
+#include "tile/math.h"
+
+namespace quire::tile {
+
+struct bf16 {
+  u16 bits;
+};
+struct f16 {
+  u16 bits;
+};
+
+inline float to_float(float x) { return x; }
+inline float to_float(bf16 x) { return float_from_bits(static_cast<u32>(x.bits) << 16); }
+inline float to_float(f16 x) {
+  const u32 sign = (x.bits & 0x8000u) << 16;
+  const u32 exponent = (x.bits >> 10) & 31, mantissa = x.bits & 0x3ffu;
+  if (exponent == 31) return float_from_bits(sign | 0x7f800000u | mantissa << 13);
+  if (exponent != 0) return float_from_bits(sign | (exponent + 112) << 23 | mantissa << 13);
+  const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;  // zero or denormal
+  return sign != 0 ? -magnitude : magnitude;
+}
+
+template <class T>
+inline T from_float(float x);
+template <>
+inline float from_float<float>(float x) {
+  return x;
+}
+template <>
+inline bf16 from_float<bf16>(float x) {
+  const u32 bits = float_bits(x);
+  if (is_nan(x)) return {0x7fff};
+  return {static_cast<u16>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};
+}
+template <>
+inline f16 from_float<f16>(float x) {
+  const u32 bits = float_bits(x);
+  const u32 sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7fffffffu;
+  if (is_nan(x)) return {0x7fff};
+  if (magnitude >= 0x47800000u) return {static_cast<u16>(sign | 0x7c00u)};  // 2^16 and more
+  if (magnitude >= 0x38800000u) {  // normal; a carry out of the mantissa raises the exponent
+    const u32 rounded = magnitude + 0xfff + ((magnitude >> 13) & 1);
+    return {static_cast<u16>(sign | ((rounded - 0x38000000u) >> 13))};
+  }
+  // Adding 0.5 leaves the multiple of 2^-24 in the low mantissa bits, rounded to nearest even.
+  const u32 units = float_bits(float_from_bits(magnitude) + 0.5f) - 0x3f000000u;
+  return {static_cast<u16>(sign | units)};
+}
+
+template <class T>
+inline u32 pack2(float low, float high) {
+  return from_float<T>(low).bits | static_cast<u32>(from_float<T>(high).bits) << 16;
+}
+
+// The C++ type that stores a DType.
+template <DType dtype>
+struct Storage;
+template <>
+struct Storage<DType::f32> {
+  using type = float;
+};
+template <>
+struct Storage<DType::bf16> {
+  using type = bf16;
+};
+template <>
+struct Storage<DType::f16> {
+  using type = f16;
+};
+template <>
+struct Storage<DType::u8> {
+  using type = u8;
+};
+template <>
+struct Storage<DType::i32> {
+  using type = i32;
+};
+template <>
+struct Storage<DType::i64> {
+  using type = i64;
+};
+template <DType dtype>
+using storage_t = typename Storage<dtype>::type;
+
+}  // namespace quire::tile

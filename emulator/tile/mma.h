@@ -1,0 +1,47 @@
+// Warp matrix products and the loads of their fragments. Twin of kernels/tile/mma.h.
+#pragma once
+
+#include "tile/convert.h"
+#include "tile/cp_async.h"
+
+namespace quire::tile {
+
+// The 16 bytes at every lane's `row`; the lane itself reads them, so that sanitizers see who did.
+inline const emulator::Deposit* exchange_rows(const void* row, emulator::Site site) {
+  emulator::check_shared(row, 16, "ldmatrix: row", site);
+  const auto* words = static_cast<const u32*>(row);
+  const emulator::Deposit mine{{words[0], words[1], words[2], words[3]}};
+  return emulator::exchange(emulator::Collective::ldmatrix, mine, site);
+}
+
+inline void ldmatrix_x4(u32 (&r)[4], const void* row, emulator::Site site = emulator::here()) {
+  const emulator::Deposit* rows = exchange_rows(row, site);
+  const int lane = lane_index();
+  for (int i = 0; i < 4; ++i) r[i] = rows[8 * i + lane / 4].words[lane % 4];
+}
+
+inline void ldmatrix_x4_trans(u32 (&r)[4], const void* row,
+                              emulator::Site site = emulator::here()) {
+  const emulator::Deposit* rows = exchange_rows(row, site);
+  const int column = lane_index() / 4, first = 2 * (lane_index() % 4);
+  const auto element = [&](int matrix_row) {
+    return rows[matrix_row].words[column / 2] >> (16 * (column % 2)) & 0xffffu;
+  };
+  for (int i = 0; i < 4; ++i) r[i] = element(8 * i + first) | element(8 * i + first + 1) << 16;
+}
+
+template <class T>
+inline void mma_m16n8k16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1,
+                         emulator::Site site = emulator::here());
+template <>
+inline void mma_m16n8k16<bf16>(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1,
+                               emulator::Site site) {
+  emulator::mma_bf16(d, a, b0, b1, site);
+}
+template <>
+inline void mma_m16n8k16<f16>(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1,
+                              emulator::Site site) {
+  emulator::mma_f16(d, a, b0, b1, site);
+}
+
+}  // namespace quire::tile
