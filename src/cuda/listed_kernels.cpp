@@ -7,13 +7,14 @@
 #include "cuda/launch.h"
 #include "cuda/norm.h"
 #include "cuda/rope.h"
+#include "cuda/sampling.h"
 
 namespace quire::cuda {
 
 std::vector<ListedKernel> listed_kernels() {
   std::vector<ListedKernel> all;
   for (const auto kernels_of : {activation_kernels, append_kernels, attention_kernels,
-                                embedding_kernels, norm_kernels, rope_kernels}) {
+                                embedding_kernels, norm_kernels, rope_kernels, sampling_kernels}) {
     std::vector<ListedKernel> kernels = kernels_of();
     std::move(kernels.begin(), kernels.end(), std::back_inserter(all));
   }
