@@ -1,0 +1,67 @@
+"""Quire: kernels for LLM inference serving on CPU and CUDA, for tensors of any DLPack library.
+
+The names, shapes and meanings are those of the C++ API. Operators run on the device of their
+tensors, on the current stream of the tensors' library unless ``stream`` (a CUstream handle) is
+given, and return arrays of the library that the first input belongs to. Errors are ValueError,
+TypeError, NotImplementedError, MemoryError and RuntimeError; a failed call changes nothing.
+:mod:`quire.flashinfer` has the same operators under FlashInfer's names.
+"""
+
+from ._install import install_as_flashinfer
+from ._library import library as _library
+from .activation import silu_and_mul
+from .append import append_paged_kv, get_batch_indices_positions, get_seq_lens
+from .attention import BatchAttention
+from .embedding import gather_rows
+from .gemm import gemm
+from .kv_pool import KvPool, KvPoolStats, PageCopy, PageTable
+from .merge import merge_state, merge_state_in_place, merge_states
+from .norm import fused_add_rms_norm, rms_norm
+from .rope import Llama31Rope, apply_rope_pos_ids
+from .sampling import (
+    argmax,
+    min_p_sample,
+    sample,
+    softmax,
+    top_k_sample,
+    top_k_top_p_sample,
+    top_p_sample,
+)
+
+__version__: str = _library.version()
+
+
+def num_cuda_devices() -> int:
+    """Number of CUDA devices; 0 when there is no driver."""
+    return _library.num_cuda_devices()
+
+
+__all__ = [
+    "BatchAttention",
+    "KvPool",
+    "KvPoolStats",
+    "Llama31Rope",
+    "PageCopy",
+    "PageTable",
+    "append_paged_kv",
+    "apply_rope_pos_ids",
+    "argmax",
+    "fused_add_rms_norm",
+    "gather_rows",
+    "gemm",
+    "get_batch_indices_positions",
+    "get_seq_lens",
+    "install_as_flashinfer",
+    "merge_state",
+    "merge_state_in_place",
+    "merge_states",
+    "min_p_sample",
+    "num_cuda_devices",
+    "rms_norm",
+    "sample",
+    "silu_and_mul",
+    "softmax",
+    "top_k_sample",
+    "top_k_top_p_sample",
+    "top_p_sample",
+]

@@ -1,0 +1,222 @@
+"""Batch attention over paged or ragged KV: decode, append, prefill and mixed batches."""
+
+from __future__ import annotations
+
+from typing import Any, Optional, Tuple, Union
+
+from ._arrays import (
+    Array,
+    arrays_of,
+    dtype_name,
+    export,
+    export_output,
+    stream_of,
+    to_host_int32,
+)
+from ._library import library
+from .append import is_hnd
+from .merge import is_base_2
+
+_plan = library.attention_plan
+_run = library.attention_run
+
+
+class BatchAttention:
+    """Plans once per step, runs once per layer.
+
+    ``device``: "cpu", "cuda" or "cuda:N". ``workspace``: u8 ``[bytes]`` on it, 16-byte aligned, for
+    split-KV partial results instead of memory of its own; concurrent runs must not share it.
+
+    :meth:`plan` reads host arrays, may allocate, upload and compile. :meth:`run` does none of these
+    and never synchronizes, so that it can be captured in a CUDA graph (give it ``out``). Rows that
+    see no token give out 0 and lse -inf.
+    """
+
+    def __init__(self, device: str = "cpu", workspace: Optional[Array] = None) -> None:
+        self._engine = library.attention_create(device)
+        self._on_device = device != "cpu"
+        self._is_paged = False
+        self._is_hnd = False
+        self._head_dim_vo = 0
+        self._o_dtype = "bf16"
+        self._indices: Any = None  # read by run(): must live as long as the plan
+        self._workspace: Any = None
+        if workspace is not None:
+            self.set_workspace(workspace)
+
+    def set_workspace(self, workspace: Optional[Array]) -> None:
+        """Replaces the workspace; None: memory of its own. Takes effect with the next plan."""
+        library.attention_set_workspace(self._engine, export(workspace))
+        self._workspace = workspace
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Bytes of workspace that the current plan uses; 0 without split KV."""
+        return library.attention_workspace_bytes(self._engine)
+
+    def plan(
+        self,
+        qo_indptr: Any,
+        kv_indptr: Any,
+        kv_indices: Any = None,
+        kv_last_page_len: Any = None,
+        *,
+        num_qo_heads: int,
+        num_kv_heads: int,
+        head_dim_qk: int,
+        head_dim_vo: Optional[int] = None,
+        page_size: int = 0,
+        kv_layout: str = "NHD",
+        q_dtype: Any = "bf16",
+        kv_dtype: Any = None,
+        o_dtype: Any = None,
+        causal: bool = False,
+        window_left: int = -1,
+        fixed_split_size: int = 0,
+        disable_split_kv: bool = False,
+        checked: bool = False,
+        dry_run: bool = False,
+        stream: Optional[int] = None,
+    ) -> int:
+        """Plans a batch and returns the bytes of workspace it uses.
+
+        qo_indptr: ``[batch + 1]`` rows of q; kv_indptr: ``[batch + 1]``, in pages for a paged cache
+        and in tokens for ragged KV (``page_size`` 0); kv_indices: page ids; kv_last_page_len:
+        ``[batch]``. Lists or integer arrays; arrays on a CUDA device are copied to the host, which
+        waits for them, except kv_indices, which then stays where it is and must stay valid.
+        causal and window_left here only improve the balance; run() decides. fixed_split_size: split
+        KV at exact multiples of this many tokens. checked: verify page ids on the device too.
+        dry_run: only compute the bytes.
+        Raises ValueError or TypeError for inconsistent arrays, NotImplementedError for a shape the
+        device has no kernel for, MemoryError when the given workspace is too small. A failed plan
+        leaves the last one.
+        """
+        op = "BatchAttention.plan"
+        if (kv_indices is None) != (kv_last_page_len is None) or (kv_indices is None) != (
+            page_size == 0
+        ):
+            raise ValueError(
+                f"{op}: kv_indices, kv_last_page_len, page_size: got only some of them, expected "
+                "all for a paged cache and none for ragged KV"
+            )
+        head_dim_vo = head_dim_qk if head_dim_vo is None else head_dim_vo
+        q_dtype = dtype_name(q_dtype)
+        kv_dtype = q_dtype if kv_dtype is None else dtype_name(kv_dtype)
+        o_dtype = q_dtype if o_dtype is None else dtype_name(o_dtype)
+        hnd = is_hnd(kv_layout, op)
+        indices = None if kv_indices is None else self._plan_indices(kv_indices)
+        last_page_len = None
+        if kv_last_page_len is not None:
+            last_page_len = to_host_int32(kv_last_page_len, op, "kv_last_page_len")
+        if stream is None:
+            stream = stream_of(indices, None) if indices is not None else 0
+        workspace_bytes = _plan(
+            self._engine,
+            dry_run,
+            export(to_host_int32(qo_indptr, op, "qo_indptr")),
+            export(to_host_int32(kv_indptr, op, "kv_indptr")),
+            export(indices),
+            export(last_page_len),
+            num_qo_heads,
+            num_kv_heads,
+            head_dim_qk,
+            head_dim_vo,
+            page_size,
+            hnd,
+            q_dtype,
+            kv_dtype,
+            o_dtype,
+            causal,
+            window_left,
+            fixed_split_size,
+            disable_split_kv,
+            checked,
+            stream,
+        )
+        if not dry_run:
+            self._is_paged, self._is_hnd = page_size > 0, hnd
+            self._head_dim_vo, self._o_dtype, self._indices = head_dim_vo, o_dtype, indices
+        return workspace_bytes
+
+    def _plan_indices(self, kv_indices: Any) -> Array:
+        """Page ids as i32: on the device they are on, or on the host."""
+        if self._on_device and hasattr(kv_indices, "__dlpack_device__"):
+            arrays = arrays_of(kv_indices)
+            if arrays.device(kv_indices) != "cpu":
+                return arrays.cast(kv_indices, "i32")
+        return to_host_int32(kv_indices, "BatchAttention.plan", "kv_indices")
+
+    def run(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        out: Optional[Array] = None,
+        lse: Optional[Array] = None,
+        *,
+        return_lse: bool = False,
+        causal: bool = False,
+        window_left: int = -1,
+        sm_scale: Optional[float] = None,
+        logits_soft_cap: float = 0.0,
+        k_scale: float = 1.0,
+        v_scale: float = 1.0,
+        lse_base: Any = "e",
+        custom_mask: Optional[Array] = None,
+        mask_indptr: Optional[Array] = None,
+        sinks: Optional[Array] = None,
+        stream: Optional[int] = None,
+    ) -> Union[Array, Tuple[Array, Array]]:
+        """Attention of q over the planned KV; returns out, or (out, lse) with return_lse.
+
+        q: ``[total_q, num_qo_heads, head_dim_qk]``; k, v: the pools of a paged cache
+        (``[pages, page_size, num_kv_heads, head_dim]`` for NHD, heads before page_size for HND) or
+        ragged ``[total_kv, num_kv_heads, head_dim]`` (HND: heads first); any strides with a
+        contiguous last dimension. out: ``[total_q, num_qo_heads, head_dim_vo]``; lse: f32
+        ``[total_q, num_qo_heads]``, logarithm to lse_base (2 or "e").
+        causal: row i sees kv tokens ``0 .. kv_len - qo_len + i``; window_left >= 0: and at most
+        that many to the left of it. sm_scale: ``1 / sqrt(head_dim_qk)`` unless given.
+        logits_soft_cap > 0: ``cap * tanh(logits / cap)``. k_scale, v_scale: of an fp8 cache.
+        custom_mask: u8 bits, little-endian, request r from byte ``mask_indptr[r]`` (i32
+        ``[batch + 1]``), bit ``row * kv_len + token``. sinks: f32 ``[num_qo_heads]``.
+        Raises ValueError, TypeError before anything is launched.
+        """
+        if sm_scale is None:
+            sm_scale = 0.0
+        elif not sm_scale > 0.0:
+            raise ValueError(f"BatchAttention.run: sm_scale: got {sm_scale}, expected > 0")
+        arrays = arrays_of(q)
+        op = "BatchAttention.run"
+        new_out = out is None
+        if new_out:
+            out = arrays.empty((*q.shape[:2], self._head_dim_vo), self._o_dtype, q)
+        new_lse = lse is None and return_lse
+        if new_lse:
+            lse = arrays.empty(q.shape[:2], "f32", q)
+        stream = stream_of(q, stream)
+        _run(
+            self._engine,
+            self._is_paged,
+            self._is_hnd,
+            arrays.export(q),
+            export(k),
+            export(v),
+            export_output(out, op, "out"),
+            export_output(lse, op, "lse"),
+            causal,
+            window_left,
+            sm_scale,
+            logits_soft_cap,
+            k_scale,
+            v_scale,
+            is_base_2(lse_base, op),
+            export(custom_mask),
+            export(mask_indptr),
+            export(sinks),
+            stream,
+        )
+        if new_out:
+            out = arrays.finish(out, stream)
+        if not return_lse:
+            return out
+        return out, arrays.finish(lse, stream) if new_lse else lse

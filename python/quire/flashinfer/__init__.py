@@ -1,0 +1,83 @@
+"""Quire under FlashInfer's names: the same signatures, defaults and conventions, CPU and CUDA.
+
+Written against FlashInfer 0.6.18. ``quire.install_as_flashinfer()`` makes ``import flashinfer``
+find this package. An option that is accepted by name but not built raises NotImplementedError and
+says which; what else differs is in the docstrings and in docs/python.md.
+"""
+
+from . import activation, cascade, decode, norm, page, prefill, rope, sampling
+from .activation import silu_and_mul
+from .cascade import merge_state, merge_state_in_place, merge_states
+from .decode import (
+    BatchDecodeWithPagedKVCacheWrapper,
+    CUDAGraphBatchDecodeWithPagedKVCacheWrapper,
+    fast_decode_plan,
+    single_decode_with_kv_cache,
+)
+from .norm import fused_add_rmsnorm, rmsnorm
+from .page import append_paged_kv_cache, get_batch_indices_positions, get_seq_lens
+from .prefill import (
+    BatchPrefillWithPagedKVCacheWrapper,
+    BatchPrefillWithRaggedKVCacheWrapper,
+    single_prefill_with_kv_cache,
+    single_prefill_with_kv_cache_return_lse,
+)
+from .rope import (
+    apply_llama31_rope_pos_ids,
+    apply_llama31_rope_pos_ids_inplace,
+    apply_rope_pos_ids,
+    apply_rope_pos_ids_inplace,
+)
+from .sampling import (
+    min_p_sampling_from_probs,
+    sampling_from_logits,
+    sampling_from_probs,
+    softmax,
+    top_k_sampling_from_probs,
+    top_k_top_p_sampling_from_logits,
+    top_k_top_p_sampling_from_probs,
+    top_p_sampling_from_probs,
+)
+
+__version__ = "0.6.18"
+"""The FlashInfer release whose signatures these are; engines compare it."""
+
+__all__ = [
+    "BatchDecodeWithPagedKVCacheWrapper",
+    "BatchPrefillWithPagedKVCacheWrapper",
+    "BatchPrefillWithRaggedKVCacheWrapper",
+    "CUDAGraphBatchDecodeWithPagedKVCacheWrapper",
+    "activation",
+    "append_paged_kv_cache",
+    "apply_llama31_rope_pos_ids",
+    "apply_llama31_rope_pos_ids_inplace",
+    "apply_rope_pos_ids",
+    "apply_rope_pos_ids_inplace",
+    "cascade",
+    "decode",
+    "fast_decode_plan",
+    "fused_add_rmsnorm",
+    "get_batch_indices_positions",
+    "get_seq_lens",
+    "merge_state",
+    "merge_state_in_place",
+    "merge_states",
+    "min_p_sampling_from_probs",
+    "norm",
+    "page",
+    "prefill",
+    "rmsnorm",
+    "rope",
+    "sampling",
+    "sampling_from_logits",
+    "sampling_from_probs",
+    "silu_and_mul",
+    "single_decode_with_kv_cache",
+    "single_prefill_with_kv_cache",
+    "single_prefill_with_kv_cache_return_lse",
+    "softmax",
+    "top_k_sampling_from_probs",
+    "top_k_top_p_sampling_from_logits",
+    "top_k_top_p_sampling_from_probs",
+    "top_p_sampling_from_probs",
+]

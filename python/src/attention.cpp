@@ -1,0 +1,125 @@
+#include "quire/attention.h"
+
+#include <tvm/ffi/object.h>
+
+#include "conversion.h"
+
+namespace quire::python {
+
+namespace {
+
+class AttentionObject : public ffi::Object {
+ public:
+  explicit AttentionObject(Device on) : device(on), engine(on) {}
+
+  Device device;
+  BatchAttention engine;
+
+  static constexpr bool _type_mutable = true;
+  TVM_FFI_DECLARE_OBJECT_INFO_FINAL("quire.BatchAttention", AttentionObject, ffi::Object);
+};
+
+using Tensor = TensorView;
+using OptionalTensor = std::optional<TensorView>;
+
+// The plan arguments as Python passes them: one flat list.
+struct PlanArguments {
+  AttentionShape shape;
+  AttentionPlanOptions options;
+};
+
+KvLayout parse_layout(bool hnd) { return hnd ? KvLayout::hnd : KvLayout::nhd; }
+
+PlanArguments plan_arguments(int num_qo_heads, int num_kv_heads, int head_dim_qk, int head_dim_vo,
+                             int page_size, bool hnd, const std::string& q_dtype,
+                             const std::string& kv_dtype, const std::string& o_dtype, bool causal,
+                             int window_left, int fixed_split_size, bool disable_split_kv,
+                             bool checked) {
+  constexpr const char* op = "BatchAttention.plan";
+  return {{.num_qo_heads = num_qo_heads,
+           .num_kv_heads = num_kv_heads,
+           .head_dim_qk = head_dim_qk,
+           .head_dim_vo = head_dim_vo,
+           .page_size = page_size,
+           .layout = parse_layout(hnd),
+           .q_dtype = parse_dtype(op, "q_dtype", q_dtype),
+           .kv_dtype = parse_dtype(op, "kv_dtype", kv_dtype),
+           .o_dtype = parse_dtype(op, "o_dtype", o_dtype)},
+          {.causal = causal,
+           .window_left = window_left,
+           .fixed_split_size = fixed_split_size,
+           .disable_split_kv = disable_split_kv,
+           .checked = checked}};
+}
+
+ffi::ObjectPtr<AttentionObject> create(const std::string& device) {
+  return ffi::make_object<AttentionObject>(parse_device(device));
+}
+
+void set_workspace(AttentionObject* attention, OptionalTensor workspace) {
+  attention->engine.set_workspace(workspace);
+}
+
+std::int64_t workspace_bytes(AttentionObject* attention) {
+  return static_cast<std::int64_t>(attention->engine.workspace_bytes());
+}
+
+// indices and last_page_len are absent for ragged KV. With `dry_run` nothing is planned; either way
+// the bytes of workspace come back.
+std::int64_t plan(AttentionObject* attention, bool dry_run, Tensor qo_indptr, Tensor kv_indptr,
+                  OptionalTensor indices, OptionalTensor last_page_len, int num_qo_heads,
+                  int num_kv_heads, int head_dim_qk, int head_dim_vo, int page_size, bool hnd,
+                  std::string q_dtype, std::string kv_dtype, std::string o_dtype, bool causal,
+                  int window_left, int fixed_split_size, bool disable_split_kv, bool checked,
+                  std::int64_t stream) {
+  const auto [shape, options] = plan_arguments(
+      num_qo_heads, num_kv_heads, head_dim_qk, head_dim_vo, page_size, hnd, q_dtype, kv_dtype,
+      o_dtype, causal, window_left, fixed_split_size, disable_split_kv, checked);
+  if (indices && last_page_len) {
+    const PageTable table{kv_indptr, *indices, *last_page_len};
+    if (dry_run) {
+      return static_cast<std::int64_t>(
+          attention_workspace_bytes(attention->device, shape, qo_indptr, table, options));
+    }
+    attention->engine.plan(shape, qo_indptr, table, options, to_stream(stream));
+  } else {
+    if (dry_run) {
+      return static_cast<std::int64_t>(
+          attention_workspace_bytes(attention->device, shape, qo_indptr, kv_indptr, options));
+    }
+    attention->engine.plan(shape, qo_indptr, kv_indptr, options, to_stream(stream));
+  }
+  return workspace_bytes(attention);
+}
+
+void run(AttentionObject* attention, bool paged, bool hnd, Tensor q, Tensor k, Tensor v, Tensor out,
+         OptionalTensor lse, bool causal, int window_left, double sm_scale, double logits_soft_cap,
+         double k_scale, double v_scale, bool lse_base_2, OptionalTensor custom_mask,
+         OptionalTensor mask_indptr, OptionalTensor sinks, std::int64_t stream) {
+  const AttentionOptions options{.causal = causal,
+                                 .window_left = window_left,
+                                 .sm_scale = static_cast<float>(sm_scale),
+                                 .logits_soft_cap = static_cast<float>(logits_soft_cap),
+                                 .k_scale = static_cast<float>(k_scale),
+                                 .v_scale = static_cast<float>(v_scale),
+                                 .lse_base = lse_base_2 ? LseBase::two : LseBase::e,
+                                 .custom_mask = custom_mask,
+                                 .mask_indptr = mask_indptr,
+                                 .sinks = sinks};
+  if (paged) {
+    attention->engine.run(q, PagedKv{k, v, parse_layout(hnd)}, out, lse, options,
+                          to_stream(stream));
+  } else {
+    attention->engine.run(q, k, v, out, lse, options, to_stream(stream));
+  }
+}
+
+}  // namespace
+
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_create, translated(create));
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_set_workspace, translated(set_workspace));
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_workspace_bytes, translated(workspace_bytes));
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_plan, translated(plan));
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_run, translated(run));
+
+}  // namespace quire::python

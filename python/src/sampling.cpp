@@ -1,0 +1,81 @@
+#include "quire/sampling.h"
+
+#include "conversion.h"
+
+namespace quire::python {
+
+namespace {
+
+using Tensor = TensorView;
+using OptionalTensor = std::optional<TensorView>;
+
+SamplingOptions sampling_options(const OptionalTensor& seeds, std::int64_t seed,
+                                 const OptionalTensor& offsets, std::int64_t offset,
+                                 const OptionalTensor& indices, const OptionalTensor& valid) {
+  SamplingOptions options;
+  options.seed = per_row(seeds, seed);
+  options.offset = per_row(offsets, offset);
+  options.indices = indices;
+  options.valid = valid;
+  return options;
+}
+
+void softmax_rows(Tensor logits, Tensor probs, OptionalTensor temperatures, double temperature,
+                  std::int64_t stream) {
+  softmax(logits, probs, per_row(temperatures, static_cast<float>(temperature)), to_stream(stream));
+}
+
+void largest(Tensor logits, Tensor ids, std::int64_t stream) {
+  argmax(logits, ids, to_stream(stream));
+}
+
+void from_all(Tensor probs, Tensor ids, OptionalTensor seeds, std::int64_t seed,
+              OptionalTensor offsets, std::int64_t offset, OptionalTensor indices,
+              OptionalTensor valid, std::int64_t stream) {
+  sample(probs, ids, sampling_options(seeds, seed, offsets, offset, indices, valid),
+         to_stream(stream));
+}
+
+void from_top_k(Tensor probs, Tensor ids, OptionalTensor top_ks, int top_k, OptionalTensor seeds,
+                std::int64_t seed, OptionalTensor offsets, std::int64_t offset,
+                OptionalTensor indices, OptionalTensor valid, std::int64_t stream) {
+  top_k_sample(probs, ids, per_row(top_ks, top_k),
+               sampling_options(seeds, seed, offsets, offset, indices, valid), to_stream(stream));
+}
+
+void from_top_p(Tensor probs, Tensor ids, OptionalTensor top_ps, double top_p, OptionalTensor seeds,
+                std::int64_t seed, OptionalTensor offsets, std::int64_t offset,
+                OptionalTensor indices, OptionalTensor valid, std::int64_t stream) {
+  top_p_sample(probs, ids, per_row(top_ps, static_cast<float>(top_p)),
+               sampling_options(seeds, seed, offsets, offset, indices, valid), to_stream(stream));
+}
+
+void from_min_p(Tensor probs, Tensor ids, OptionalTensor min_ps, double min_p, OptionalTensor seeds,
+                std::int64_t seed, OptionalTensor offsets, std::int64_t offset,
+                OptionalTensor indices, OptionalTensor valid, std::int64_t stream) {
+  min_p_sample(probs, ids, per_row(min_ps, static_cast<float>(min_p)),
+               sampling_options(seeds, seed, offsets, offset, indices, valid), to_stream(stream));
+}
+
+void from_top_k_top_p(Tensor probs, Tensor ids, OptionalTensor top_ks, int top_k,
+                      OptionalTensor top_ps, double top_p, bool joint, OptionalTensor seeds,
+                      std::int64_t seed, OptionalTensor offsets, std::int64_t offset,
+                      OptionalTensor indices, OptionalTensor valid, std::int64_t stream) {
+  top_k_top_p_sample(probs, ids, per_row(top_ks, top_k),
+                     per_row(top_ps, static_cast<float>(top_p)),
+                     joint ? FilterOrder::joint : FilterOrder::top_k_first,
+                     sampling_options(seeds, seed, offsets, offset, indices, valid),
+                     to_stream(stream));
+}
+
+}  // namespace
+
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(softmax, translated(softmax_rows));
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(argmax, translated(largest));
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(sample, translated(from_all));
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(top_k_sample, translated(from_top_k));
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(top_p_sample, translated(from_top_p));
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(min_p_sample, translated(from_min_p));
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(top_k_top_p_sample, translated(from_top_k_top_p));
+
+}  // namespace quire::python
