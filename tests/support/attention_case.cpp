@@ -1,0 +1,322 @@
+#include "support/attention_case.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <random>
+
+#include "support/reference_attention.h"
+#include "support/test_device.h"
+
+namespace quire::test {
+namespace {
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+constexpr int kUnusedPages = 3;
+
+std::vector<std::int32_t> indptr_of(const std::vector<int>& lens) {
+  std::vector<std::int32_t> indptr(lens.size() + 1);
+  std::partial_sum(lens.begin(), lens.end(), indptr.begin() + 1);
+  return indptr;
+}
+
+// The last dimension without what was added to its rows.
+TensorView columns(const TensorView& tensor, std::int64_t begin, std::int64_t end) {
+  return tensor.slice(tensor.rank - 1, begin, end);
+}
+
+double tolerance(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+      return 1e-5;
+    case DType::f16:
+      return 5e-4;
+    default:
+      return 3e-3;
+  }
+}
+
+// Operands are rounded too: the probabilities on a GPU, so the coarsest type decides.
+double tolerance(const AttentionShape& shape) {
+  return std::max(tolerance(shape.o_dtype), tolerance(shape.q_dtype));
+}
+
+}  // namespace
+
+AttentionBatch::Pages AttentionBatch::make_pages(const AttentionCase& c, std::uint64_t seed) {
+  Pages pages;
+  const int page_size = c.shape.page_size;
+  if (page_size == 0) {
+    pages.indptr = indptr_of(c.kv_lens);
+    pages.pool_rows = pages.indptr.back();
+    return pages;
+  }
+  for (const int len : c.kv_lens) {
+    const int count = (len + page_size - 1) / page_size;
+    pages.indptr.push_back(pages.indptr.back() + count);
+    pages.last_page_len.push_back(count == 0 ? 0 : len - (count - 1) * page_size);
+  }
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(pages.indptr.back()) + kUnusedPages);
+  std::iota(ids.begin(), ids.end(), 0);
+  std::shuffle(ids.begin(), ids.end(), std::mt19937_64(seed));
+  pages.pool_rows = static_cast<std::int64_t>(ids.size()) * page_size;
+  ids.resize(static_cast<std::size_t>(pages.indptr.back()));
+  pages.indices = ids;
+  return pages;
+}
+
+AttentionBatch::AttentionBatch(const AttentionCase& c, std::uint64_t seed)
+    : case_(c),
+      pages_(make_pages(c, seed)),
+      q_(TestTensor::random({total_q(), c.shape.num_qo_heads, c.shape.head_dim_qk + c.odd_stride},
+                            c.shape.q_dtype, seed, c.q_scale)),
+      k_(make_kv(c.packed_kv ? c.shape.head_dim_qk + c.shape.head_dim_vo
+                             : c.shape.head_dim_qk + c.odd_stride,
+                 seed + 1)),
+      v_(make_kv(c.packed_kv ? 0 : c.shape.head_dim_vo + c.odd_stride, seed + 2)),
+      qo_indptr_(TestTensor::ints(indptr_of(c.qo_lens), kCpu)),
+      kv_indptr_(TestTensor::ints(pages_.indptr, kCpu)),
+      kv_indices_(TestTensor::ints(pages_.indices, c.indices_on_device ? test_device() : kCpu)),
+      last_page_len_(TestTensor::ints(pages_.last_page_len, kCpu)) {
+  std::mt19937_64 engine(seed + 3);
+  if (c.sinks) sinks_ = TestTensor::random({c.shape.num_qo_heads}, DType::f32, seed + 4, 2);
+  if (!c.custom_mask) return;
+  std::vector<std::uint8_t> bytes;
+  std::vector<std::int32_t> indptr{0};
+  for (std::size_t r = 0; r < c.qo_lens.size(); ++r) {
+    const auto kv_len = static_cast<std::size_t>(c.kv_lens[r]);
+    std::vector<bool> bits(static_cast<std::size_t>(c.qo_lens[r]) * kv_len);
+    for (std::size_t i = 0; i < bits.size(); ++i) {
+      bits[i] = engine() % 3 != 0 && !(c.empty_mask_rows && i / kv_len % 3 == 1);
+    }
+    std::vector<std::uint8_t> packed((bits.size() + 7) / 8);
+    for (std::size_t i = 0; i < bits.size(); ++i) {
+      packed[i / 8] = static_cast<std::uint8_t>(packed[i / 8] | bits[i] << (i % 8));
+    }
+    bytes.insert(bytes.end(), packed.begin(), packed.end());
+    indptr.push_back(static_cast<std::int32_t>(bytes.size()));
+    mask_bits_.push_back(std::move(bits));
+  }
+  mask_ = TestTensor::bytes(bytes);
+  mask_indptr_ = TestTensor::ints(indptr);
+}
+
+std::int64_t AttentionBatch::total_q() const {
+  return std::accumulate(case_.qo_lens.begin(), case_.qo_lens.end(), std::int64_t{0});
+}
+
+std::int64_t AttentionBatch::kv_row(int request, int token) const {
+  const std::int64_t first = pages_.indptr[static_cast<std::size_t>(request)];
+  if (!paged()) return first + token;
+  const int page_size = case_.shape.page_size;
+  const auto entry = static_cast<std::size_t>(first + token / page_size);
+  return std::int64_t{pages_.indices[entry]} * page_size + token % page_size;
+}
+
+std::size_t AttentionBatch::kv_index(std::int64_t row, int head, int width) const {
+  const std::int64_t heads = case_.shape.num_kv_heads;
+  if (case_.shape.layout == KvLayout::nhd) {
+    return static_cast<std::size_t>((row * heads + head) * width);
+  }
+  const std::int64_t tokens = paged() ? case_.shape.page_size : pages_.pool_rows;
+  return static_cast<std::size_t>(((row / tokens * heads + head) * tokens + row % tokens) * width);
+}
+
+Shape AttentionBatch::kv_shape(int width) const {
+  const bool nhd = case_.shape.layout == KvLayout::nhd;
+  const std::int64_t heads = case_.shape.num_kv_heads;
+  const std::int64_t tokens = paged() ? case_.shape.page_size : pages_.pool_rows;
+  Shape shape{nhd ? tokens : heads, nhd ? heads : tokens, width};
+  if (paged()) shape.insert(shape.begin(), pages_.pool_rows / tokens);
+  return shape;
+}
+
+// Random where a request has a token, NaN in unused pages and in the tails of last pages.
+TestTensor AttentionBatch::make_kv(int width, std::uint64_t seed) const {
+  const Shape shape = kv_shape(width);
+  std::vector<double> values(
+      static_cast<std::size_t>(pages_.pool_rows * case_.shape.num_kv_heads * width), kNan);
+  std::mt19937_64 engine(seed);
+  std::normal_distribution<double> normal;
+  for (std::size_t r = 0; r < case_.kv_lens.size() && width > 0; ++r) {
+    for (int t = 0; t < case_.kv_lens[r]; ++t) {
+      const std::int64_t row = kv_row(static_cast<int>(r), t);
+      for (int head = 0; head < case_.shape.num_kv_heads; ++head) {
+        double* x = &values[kv_index(row, head, width)];
+        std::generate_n(x, width, [&] { return normal(engine); });
+      }
+    }
+  }
+  return TestTensor::from(values, shape, case_.shape.kv_dtype);
+}
+
+TensorView AttentionBatch::k_view() const { return columns(k_, 0, case_.shape.head_dim_qk); }
+
+TensorView AttentionBatch::v_view() const {
+  const int qk = case_.shape.head_dim_qk, vo = case_.shape.head_dim_vo;
+  return case_.packed_kv ? columns(k_, qk, qk + vo) : columns(v_, 0, vo);
+}
+
+TensorView AttentionBatch::rows_view(const TestTensor& tensor, int head_dim) const {
+  return columns(tensor, 0, head_dim);
+}
+
+AttentionOptions AttentionBatch::options() const {
+  AttentionOptions options{.causal = case_.causal,
+                           .window_left = case_.window_left,
+                           .sm_scale = case_.sm_scale,
+                           .logits_soft_cap = case_.logits_soft_cap,
+                           .k_scale = case_.k_scale,
+                           .v_scale = case_.v_scale,
+                           .lse_base = case_.lse_base};
+  if (mask_) options.custom_mask = *mask_;
+  if (mask_indptr_) options.mask_indptr = *mask_indptr_;
+  if (sinks_) options.sinks = *sinks_;
+  return options;
+}
+
+std::size_t AttentionBatch::workspace_bytes() const {
+  return paged() ? attention_workspace_bytes(test_device(), case_.shape, qo_indptr_, table(),
+                                             case_.plan)
+                 : attention_workspace_bytes(test_device(), case_.shape, qo_indptr_, kv_indptr_,
+                                             case_.plan);
+}
+
+void AttentionBatch::plan(BatchAttention& attention) const {
+  if (paged()) {
+    attention.plan(case_.shape, qo_indptr_, table(), case_.plan);
+  } else {
+    attention.plan(case_.shape, qo_indptr_, kv_indptr_, case_.plan);
+  }
+}
+
+Shape AttentionBatch::out_shape() const {
+  return {total_q(), case_.shape.num_qo_heads, case_.shape.head_dim_vo};
+}
+
+Shape AttentionBatch::lse_shape() const { return {total_q(), case_.shape.num_qo_heads}; }
+
+AttentionAnswer AttentionBatch::run() const {
+  const int vo = case_.shape.head_dim_vo;
+  const TestTensor workspace =
+      TestTensor::poisoned({static_cast<std::int64_t>(workspace_bytes())}, DType::u8);
+  const TestTensor out = TestTensor::poisoned(
+      {total_q(), case_.shape.num_qo_heads, vo + case_.odd_stride}, case_.shape.o_dtype);
+  const TestTensor lse = TestTensor::poisoned(lse_shape(), DType::f32);
+  std::optional<TensorView> lse_view;
+  if (case_.with_lse) lse_view = lse;
+
+  BatchAttention attention(test_device());
+  attention.set_workspace(workspace);
+  plan(attention);
+  if (paged()) {
+    attention.run(q(), kv(), rows_view(out, vo), lse_view, options());
+  } else {
+    attention.run(q(), k_view(), v_view(), rows_view(out, vo), lse_view, options());
+  }
+  synchronize(test_device());
+  EXPECT_TRUE(workspace.guards_intact());
+  EXPECT_TRUE(out.guards_intact());
+  EXPECT_TRUE(lse.guards_intact());
+
+  AttentionAnswer answer{{}, case_.with_lse ? lse.values() : std::vector<double>{}};
+  const std::vector<double> rows = out.values();
+  const auto width = static_cast<std::size_t>(vo + case_.odd_stride);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (i % width < static_cast<std::size_t>(vo)) {
+      answer.out.push_back(rows[i]);
+    } else {
+      EXPECT_TRUE(std::isnan(rows[i])) << "written between the rows of out";
+    }
+  }
+  return answer;
+}
+
+AttentionAnswer AttentionBatch::reference() const {
+  const AttentionShape& s = case_.shape;
+  const int qk = s.head_dim_qk, vo = s.head_dim_vo;
+  const std::vector<double> q = q_.values(), k = k_.values(), v = v_.values();
+  const auto q_width = static_cast<std::size_t>(qk + case_.odd_stride);
+  const int k_width = case_.packed_kv ? qk + vo : qk + case_.odd_stride;
+  const int v_width = case_.packed_kv ? k_width : vo + case_.odd_stride;
+  ReferenceOptions options{
+      .num_qo_heads = s.num_qo_heads,
+      .num_kv_heads = s.num_kv_heads,
+      .head_dim_qk = qk,
+      .head_dim_vo = vo,
+      .causal = case_.causal,
+      .window_left = case_.window_left,
+      .sm_scale =
+          (case_.sm_scale > 0 ? double{case_.sm_scale} : 1 / std::sqrt(double(qk))) * case_.k_scale,
+      .logits_soft_cap = case_.logits_soft_cap,
+      .v_scale = case_.v_scale,
+      .base_two = case_.lse_base == LseBase::two,
+      .sinks = sinks_ ? sinks_->values() : std::vector<double>{},
+      .row_step = case_.row_step};
+  AttentionAnswer answer;
+  std::size_t q_row = 0;
+  for (std::size_t r = 0; r < case_.qo_lens.size(); ++r) {
+    ReferenceRequest request{.qo_len = case_.qo_lens[r], .kv_len = case_.kv_lens[r]};
+    if (!mask_bits_.empty()) request.mask = mask_bits_[r];
+    for (int i = 0; i < request.qo_len * s.num_qo_heads; ++i, ++q_row) {
+      const auto begin = q.begin() + static_cast<std::ptrdiff_t>(q_row * q_width);
+      request.q.insert(request.q.end(), begin, begin + qk);
+    }
+    for (int t = 0; t < request.kv_len; ++t) {
+      const std::int64_t row = kv_row(static_cast<int>(r), t);
+      for (int head = 0; head < s.num_kv_heads; ++head) {
+        const double* key = &k[kv_index(row, head, k_width)];
+        const double* value = case_.packed_kv ? &k[kv_index(row, head, k_width)] + qk
+                                              : &v[kv_index(row, head, v_width)];
+        request.k.insert(request.k.end(), key, key + qk);
+        request.v.insert(request.v.end(), value, value + vo);
+      }
+    }
+    const ReferenceResult result = reference_attention(request, options);
+    answer.out.insert(answer.out.end(), result.out.begin(), result.out.end());
+    answer.lse.insert(answer.lse.end(), result.lse.begin(), result.lse.end());
+  }
+  return answer;
+}
+
+void expect_near(const AttentionAnswer& answer, const AttentionAnswer& reference,
+                 const AttentionCase& c) {
+  const auto vo = static_cast<std::size_t>(c.shape.head_dim_vo);
+  const double bound = tolerance(c.shape);
+  ASSERT_EQ(answer.out.size(), reference.out.size());
+  if (c.with_lse) ASSERT_EQ(answer.lse.size(), reference.lse.size());
+  std::vector<double> out, expected, lse, expected_lse;
+  for (std::size_t row = 0; row < reference.lse.size(); ++row) {
+    const auto begin = static_cast<std::ptrdiff_t>(row * vo);
+    const std::vector<double> got(answer.out.begin() + begin,
+                                  answer.out.begin() + begin + static_cast<std::ptrdiff_t>(vo));
+    if (std::isnan(reference.lse[row])) {
+      ASSERT_TRUE(std::ranges::all_of(got, [](double x) { return std::isfinite(x); }))
+          << "row " << row;
+      continue;
+    }
+    const std::vector<double> want(reference.out.begin() + begin,
+                                   reference.out.begin() + begin + static_cast<std::ptrdiff_t>(vo));
+    // A single row may be several times worse than the whole.
+    ASSERT_LE(relative_error(got, want), 8 * bound) << "row " << row;
+    out.insert(out.end(), got.begin(), got.end());
+    expected.insert(expected.end(), want.begin(), want.end());
+    if (!c.with_lse) continue;
+    lse.push_back(answer.lse[row]);
+    expected_lse.push_back(reference.lse[row]);
+    if (std::isinf(reference.lse[row])) {
+      ASSERT_EQ(answer.lse[row], reference.lse[row]) << "row " << row;
+    } else {
+      ASSERT_NEAR(answer.lse[row], reference.lse[row],
+                  1e-4 * std::max(1.0, std::fabs(reference.lse[row])))
+          << "row " << row;
+    }
+  }
+  EXPECT_LE(relative_error(out, expected), bound);
+  if (c.with_lse) EXPECT_LE(relative_error(lse, expected_lse), 2e-5);
+}
+
+}  // namespace quire::test
