@@ -11,7 +11,8 @@ namespace quire {
 void rms_norm(const TensorView& input, const TensorView& weight, const TensorView& out,
               float eps = 1e-6f, Stream stream = {});
 
-// residual += input; input = rms_norm(residual) * weight. Both [n, hidden], changed in place.
+// residual += input; input = rms_norm(residual). Both [n, hidden], changed in place. The residual
+// is normalised as it is stored, rounded to its dtype: exactly an addition and then rms_norm.
 void fused_add_rms_norm(const TensorView& input, const TensorView& residual,
                         const TensorView& weight, float eps = 1e-6f, Stream stream = {});
 
