@@ -5,6 +5,7 @@
 #include "cuda/attention.h"
 #include "cuda/embedding.h"
 #include "cuda/launch.h"
+#include "cuda/merge.h"
 #include "cuda/norm.h"
 #include "cuda/rope.h"
 #include "cuda/sampling.h"
@@ -13,8 +14,9 @@ namespace quire::cuda {
 
 std::vector<ListedKernel> listed_kernels() {
   std::vector<ListedKernel> all;
-  for (const auto kernels_of : {activation_kernels, append_kernels, attention_kernels,
-                                embedding_kernels, norm_kernels, rope_kernels, sampling_kernels}) {
+  for (const auto kernels_of :
+       {activation_kernels, append_kernels, attention_kernels, embedding_kernels, merge_kernels,
+        norm_kernels, rope_kernels, sampling_kernels}) {
     std::vector<ListedKernel> kernels = kernels_of();
     std::move(kernels.begin(), kernels.end(), std::back_inserter(all));
   }
