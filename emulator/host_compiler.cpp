@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -43,22 +44,6 @@ std::vector<fs::path> twin_files() {
   return files;
 }
 
-// The compiler reads kernels/ itself, so that its messages and the debugger name the real files.
-void check_unchanged(const jit::KernelSpec& spec) {
-  const fs::path root = fs::path(QUIRE_EMULATOR_SOURCE_DIR) / "kernels";
-  for (const jit::EmbeddedSource& source : jit::reachable_sources(spec)) {
-    const auto same_name = [&](const jit::VirtualHeader& header) {
-      return header.name == source.path;
-    };
-    if (std::ranges::any_of(spec.extra_headers, same_name)) continue;
-    if (read_file(root / source.path) == source.text) continue;
-    throw Error(ErrorCode::compile,
-                fmt::format("emulator: kernels/{}: got a file that differs from the library's copy "
-                            "of it, expected the same: build the library again",
-                            source.path));
-  }
-}
-
 // What kernel_module.h looks for.
 std::string exported_names(const jit::KernelSpec& spec) {
   return fmt::format(
@@ -85,13 +70,34 @@ std::string object_name(const jit::KernelSpec& spec, const std::string& unit) {
   return fmt::format("{}-{}", spec.name, jit::hash_hex(parts));
 }
 
-void write_file(const fs::path& path, const std::string& text) {
+// A name that nobody else uses, in this process or another.
+std::string unique_name(const std::string& stem) {
+  static std::atomic<int> count{0};
+  return fmt::format("{}.{}.{}", stem, getpid(), count++);
+}
+
+// Others see the old file or the whole new one.
+void write_file(const fs::path& path, std::string_view text) {
   fs::create_directories(path.parent_path());
-  std::ofstream file(path, std::ios::binary);
+  const fs::path unfinished = unique_name(path.string());
+  std::ofstream file(unfinished, std::ios::binary);
   file << text;
-  if (!file.flush()) {
-    throw Error(ErrorCode::io, "emulator: " + path.string() + ": cannot be written");
+  file.close();
+  if (!file) throw Error(ErrorCode::io, "emulator: " + path.string() + ": cannot be written");
+  fs::rename(unfinished, path);
+}
+
+// The unit and the library's copy of every file that it includes, but for those that have a twin.
+// They stay beside the object, for the debugger.
+fs::path write_sources(const fs::path& folder, const jit::KernelSpec& spec,
+                       const std::string& unit) {
+  const fs::path twins = fs::path(QUIRE_EMULATOR_SOURCE_DIR) / "emulator";
+  for (const jit::EmbeddedSource& source : jit::reachable_sources(spec)) {
+    if (!fs::exists(twins / source.path)) write_file(folder / source.path, source.text);
   }
+  const fs::path path = folder / (spec.name + ".cpp");
+  write_file(path, unit);
+  return path;
 }
 
 std::string quoted(const fs::path& path) { return "'" + path.string() + "'"; }
@@ -111,20 +117,6 @@ Outcome run(const std::string& command) {
   return {pclose(pipe), output};
 }
 
-// A folder of this process's own, removed at the end.
-class Scratch {
- public:
-  explicit Scratch(const fs::path& path) : path_(path) { fs::create_directories(path); }
-  ~Scratch() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
-
 }  // namespace
 
 std::string host_compiler_version() {
@@ -143,25 +135,20 @@ jit::CompiledKernel compile_for_host(const jit::KernelSpec& spec, const std::str
   const std::string name = object_name(spec, unit);
   const fs::path object = cache / (name + ".so");
   if (fs::exists(object)) return {.image = object.string()};
-  check_unchanged(spec);
 
-  // The unit and its extra headers stay beside the object, for the debugger.
-  const fs::path source = cache / name / (spec.name + ".cpp");
-  write_file(source, unit);
-  for (const jit::VirtualHeader& header : spec.extra_headers) {
-    write_file(cache / name / header.name, header.text);
-  }
-  const Scratch scratch(cache / fmt::format("{}.{}", name, getpid()));
-  const fs::path output = scratch.path() / "kernel.so";
-  const Outcome outcome =
-      run(fmt::format("{} {} {} -I {} -I {} -I {} {} -o {}", QUIRE_EMULATOR_COMPILER, kFlags,
-                      QUIRE_EMULATOR_FLAGS, quoted(cache / name), quoted(root / "emulator"),
-                      quoted(root / "kernels"), quoted(source), quoted(output)));
+  const fs::path folder = cache / name;
+  const fs::path source = write_sources(folder, spec, unit);
+  const fs::path unfinished = unique_name(object.string());
+  // Messages name kernel files as the kernels include them.
+  const Outcome outcome = run(fmt::format("{} {} {} -fmacro-prefix-map={}/= -I {} -I {} {} -o {}",
+                                          QUIRE_EMULATOR_COMPILER, kFlags, QUIRE_EMULATOR_FLAGS,
+                                          quoted(folder), quoted(root / "emulator"), quoted(folder),
+                                          quoted(source), quoted(unfinished)));
   if (outcome.status != 0) {
     throw Error(ErrorCode::compile, fmt::format("emulator: {}: the host compiler failed:\n{}",
                                                 spec.name, outcome.output));
   }
-  fs::rename(output, object);  // atomic: another process finds all of it or nothing
+  fs::rename(unfinished, object);
   return {.image = object.string(), .log = outcome.output};
 }
 

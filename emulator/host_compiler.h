@@ -9,7 +9,7 @@ namespace quire::emulator {
 
 // The image is the path of a shared object below the build folder. Objects are kept there and used
 // again as long as unit, included files, flags and compiler are the same; safe with many processes.
-// Throws Error{compile}, also when a kernel file was edited after the library was built.
+// Throws Error{compile}.
 // The argument `arch` is not looked at.
 jit::CompiledKernel compile_for_host(const jit::KernelSpec& spec, const std::string& arch);
 

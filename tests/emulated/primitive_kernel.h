@@ -1,0 +1,32 @@
+// Compiles and runs one of the kernels of tests/emulated/primitives/ on the device under test.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <string>
+
+#include "primitives/primitive_types.h"
+
+namespace quire::test {
+
+struct PrimitiveRun {
+  std::string header;    // "warp.cuh"
+  std::string function;  // "shuffles"
+  kernels::PrimitiveConfig config{};
+  kernels::PrimitiveParams params{};
+  int threads = 32;
+  int grid_x = 1, grid_y = 1;
+  std::size_t smem_bytes = 0;
+};
+
+// Returns when the kernel has ended. Throws Error.
+void run_primitive(const PrimitiveRun& run);
+
+// Primitives exist on the emulator and on a GPU; on the CPU there is nothing to test.
+class PrimitiveTest : public testing::Test {
+ protected:
+  void SetUp() override;
+};
+
+}  // namespace quire::test

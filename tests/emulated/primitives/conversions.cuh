@@ -1,0 +1,50 @@
+// Grid: any. Block: any. Smem: none. Output: out.
+#pragma once
+
+#include "primitive_types.h"
+#include "tile/word.h"
+
+namespace quire::kernels {
+
+// a: dtype [count], out: f32 [count].
+template <PrimitiveConfig c>
+void widen(const PrimitiveParams& p) {
+  using T = tile::storage_t<c.dtype>;
+  const int i = tile::block_index() * tile::num_threads() + tile::thread_index();
+  if (i >= p.count) return;
+  static_cast<float*>(p.out)[i] = tile::to_float(static_cast<const T*>(p.a)[i]);
+}
+
+// a: f32 [count], out: dtype [2, count]: one by one, then by pack2 (count is even).
+template <PrimitiveConfig c>
+void narrow(const PrimitiveParams& p) {
+  using T = tile::storage_t<c.dtype>;
+  const int i = tile::block_index() * tile::num_threads() + tile::thread_index();
+  if (i >= p.count) return;
+  const float* a = static_cast<const float*>(p.a);
+  T* out = static_cast<T*>(p.out);
+  out[i] = tile::from_float<T>(a[i]);
+  if (i % 2 == 0) reinterpret_cast<u32*>(out + p.count)[i / 2] = tile::pack2<T>(a[i], a[i + 1]);
+}
+
+// out = a, dtype [count], n elements at a time through floats.
+template <PrimitiveConfig c>
+void copy_vectors(const PrimitiveParams& p) {
+  using T = tile::storage_t<c.dtype>;
+  const int i = (tile::block_index() * tile::num_threads() + tile::thread_index()) * c.n;
+  if (i >= p.count) return;
+  float x[c.n];
+  tile::load<c.n>(x, static_cast<const T*>(p.a) + i);
+  tile::store<c.n>(static_cast<T*>(p.out) + i, x);
+}
+
+// out = a, then one zero word: bytes [count + n], n bytes at a time.
+template <PrimitiveConfig c>
+void copy_words(const PrimitiveParams& p) {
+  using Word = tile::word_t<c.n>;
+  const int i = tile::block_index() * tile::num_threads() + tile::thread_index();
+  if (i > p.count / c.n) return;
+  static_cast<Word*>(p.out)[i] = i < p.count / c.n ? static_cast<const Word*>(p.a)[i] : Word{};
+}
+
+}  // namespace quire::kernels

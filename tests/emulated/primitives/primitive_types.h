@@ -1,0 +1,26 @@
+// What the kernels that test one tile primitive each share with the tests.
+#pragma once
+
+#include "dtype.h"
+
+namespace quire::kernels {
+
+struct PrimitiveConfig {
+  DType dtype = DType::f32;
+  i32 n = 1;  // what it means is said at the kernel
+};
+
+template <class Visitor>
+constexpr void visit_fields(const PrimitiveConfig& c, Visitor&& visit) {
+  visit("dtype", c.dtype);
+  visit("n", c.n);
+}
+
+struct PrimitiveParams {
+  const void* a;
+  const void* b;
+  void* out;
+  i32 count;
+};
+
+}  // namespace quire::kernels

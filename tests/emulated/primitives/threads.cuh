@@ -1,0 +1,54 @@
+// Grid: any. Block: any. Smem: 4 bytes a thread. Output: out, as said at each kernel.
+#pragma once
+
+#include "primitive_types.h"
+#include "tile/thread.h"
+
+namespace quire::kernels {
+
+// out [num_blocks_y, num_blocks, num_threads, 8]: what a thread sees of its place.
+template <PrimitiveConfig c>
+void thread_places(const PrimitiveParams& p) {
+  const int block = tile::block_index_y() * tile::num_blocks() + tile::block_index();
+  i32* out = static_cast<i32*>(p.out) + 8 * (block * tile::num_threads() + tile::thread_index());
+  out[0] = tile::thread_index();
+  out[1] = tile::lane_index();
+  out[2] = tile::warp_index();
+  out[3] = tile::num_threads();
+  out[4] = tile::block_index();
+  out[5] = tile::block_index_y();
+  out[6] = tile::num_blocks();
+  out[7] = static_cast<int>(reinterpret_cast<u64>(tile::shared_memory()) % 128);
+}
+
+// out [rounds, threads]: n rounds of handing a number to the next thread through shared memory.
+template <PrimitiveConfig c>
+void pass_around_block(const PrimitiveParams& p) {
+  i32* slots = reinterpret_cast<i32*>(tile::shared_memory());
+  const int thread = tile::thread_index();
+  int mine = thread;
+  for (int round = 0; round < c.n; ++round) {
+    slots[thread] = mine;
+    tile::sync_block();
+    mine = slots[(thread + 1) % tile::num_threads()] + 1;
+    tile::sync_block();
+    static_cast<i32*>(p.out)[round * tile::num_threads() + thread] = mine;
+  }
+}
+
+// The same inside each warp.
+template <PrimitiveConfig c>
+void pass_around_warp(const PrimitiveParams& p) {
+  i32* slots = reinterpret_cast<i32*>(tile::shared_memory());
+  const int thread = tile::thread_index();
+  int mine = thread;
+  for (int round = 0; round < c.n; ++round) {
+    slots[thread] = mine;
+    tile::sync_warp();
+    mine = slots[thread - tile::lane_index() + (tile::lane_index() + 1) % tile::kWarpSize] + 1;
+    tile::sync_warp();
+    static_cast<i32*>(p.out)[round * tile::num_threads() + thread] = mine;
+  }
+}
+
+}  // namespace quire::kernels
