@@ -33,12 +33,16 @@ inline constexpr int kCompute32F = 68;                        // f32 products an
 enum MatmulDescAttribute : int { kTransA = 3, kTransB = 4 };  // int32 values:
 enum Operation : std::int32_t { kOpN = 0, kOpT = 1 };
 enum PreferenceAttribute : int {
-  kMaxWorkspaceBytes = 1,  // uint64
-  kMinAlignmentA = 5,      // uint32 bytes
+  kMaxWorkspaceBytes = 1,    // uint64
+  kReductionSchemeMask = 3,  // uint32
+  kMinAlignmentA = 5,        // uint32 bytes
   kMinAlignmentB = 6,
   kMinAlignmentC = 7,
   kMinAlignmentD = 8,
 };
+// Partial sums of split k are kept and added in f32. The other schemes round them to the output's
+// dtype: an error of 0.3 was seen in bf16 at k 9000.
+inline constexpr std::uint32_t kReduceInComputeType = 2;
 
 }  // namespace cublaslt
 

@@ -94,6 +94,7 @@ Owned make_preference(const CublasLtTable& table, const PlanKey& key) {
         "cublasLtMatmulPreferenceSetAttribute");
   };
   set(cublaslt::kMaxWorkspaceBytes, static_cast<std::uint64_t>(key.workspace_bytes));
+  set(cublaslt::kReductionSchemeMask, cublaslt::kReduceInComputeType);
   set(cublaslt::kMinAlignmentA, key.weight.alignment_bytes);
   set(cublaslt::kMinAlignmentB, key.a.alignment_bytes);
   set(cublaslt::kMinAlignmentC, key.out.alignment_bytes);
