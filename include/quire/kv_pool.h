@@ -51,10 +51,13 @@ class KvPool {
   SequenceId fork(SequenceId id);
 
   // Drops the sequence. Its full pages stay in the prefix tree, evictable, until they are needed.
-  void free(SequenceId id);
+  // keep_prefix false: pages that are not in the tree yet do not enter it, for a sequence whose K/V
+  // were not all written.
+  void free(SequenceId id, bool keep_prefix = true);
 
   // Enters the sequence's full pages into the prefix tree now, so that others can share them while
-  // it lives. Call once their K/V are written.
+  // it lives. Call once their K/V are written. Pages whose prefix is in the tree already are
+  // given back for the tree's pages, so that pages(id) can change.
   void cache_prefix(SequenceId id);
 
   // Drops all cached prefixes that no sequence uses.
