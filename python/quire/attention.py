@@ -91,7 +91,7 @@ class BatchAttention:
         device has no kernel for, MemoryError when the given workspace is too small. A failed plan
         leaves the last one.
         """
-        op = "BatchAttention.plan"
+        op = "attention.plan"
         if (kv_indices is None) != (kv_last_page_len is None) or (kv_indices is None) != (
             page_size == 0
         ):
@@ -144,7 +144,7 @@ class BatchAttention:
             arrays = arrays_of(kv_indices)
             if arrays.device(kv_indices) != "cpu":
                 return arrays.cast(kv_indices, "i32")
-        return to_host_int32(kv_indices, "BatchAttention.plan", "kv_indices")
+        return to_host_int32(kv_indices, "attention.plan", "kv_indices")
 
     def run(
         self,
@@ -184,9 +184,9 @@ class BatchAttention:
         if sm_scale is None:
             sm_scale = 0.0
         elif not sm_scale > 0.0:
-            raise ValueError(f"BatchAttention.run: sm_scale: got {sm_scale}, expected > 0")
+            raise ValueError(f"attention.run: sm_scale: got {sm_scale}, expected > 0")
         arrays = arrays_of(q)
-        op = "BatchAttention.run"
+        op = "attention.run"
         new_out = out is None
         if new_out:
             out = arrays.empty((*q.shape[:2], self._head_dim_vo), self._o_dtype, q)

@@ -53,13 +53,13 @@ class KvPool:
         """A new sequence that starts with the longest cached prefix of `tokens` (whole pages,
         never all of them). :meth:`num_cached_tokens` says how many tokens need no prefill."""
         return library.kv_pool_allocate(
-            self._pool, to_host_int32(tokens, "KvPool.allocate", "tokens")
+            self._pool, to_host_int32(tokens, "kv_pool.allocate", "tokens")
         )
 
     def append(self, sequence: int, tokens: Any) -> List[PageCopy]:
         """Makes room for `tokens` at the end. Returns the page copies to do before writing, when
         the last page was shared."""
-        tokens = to_host_int32(tokens, "KvPool.append", "tokens")
+        tokens = to_host_int32(tokens, "kv_pool.append", "tokens")
         return [PageCopy(*row) for row in library.kv_pool_append(self._pool, sequence, tokens)]
 
     def fork(self, sequence: int) -> int:

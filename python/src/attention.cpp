@@ -35,7 +35,7 @@ PlanArguments plan_arguments(int num_qo_heads, int num_kv_heads, int head_dim_qk
                              const std::string& kv_dtype, const std::string& o_dtype, bool causal,
                              int window_left, int fixed_split_size, bool disable_split_kv,
                              bool checked) {
-  constexpr const char* op = "BatchAttention.plan";
+  constexpr const char* op = "attention.plan";
   return {{.num_qo_heads = num_qo_heads,
            .num_kv_heads = num_kv_heads,
            .head_dim_qk = head_dim_qk,

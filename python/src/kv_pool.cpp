@@ -25,7 +25,7 @@ ffi::ObjectPtr<KvPoolObject> create(int num_pages, int page_size) {
 }
 
 std::int64_t allocate_sequence(KvPoolObject* self, TensorView tokens) {
-  return self->pool.allocate(host_ints("KvPool.allocate", "tokens", tokens));
+  return self->pool.allocate(host_ints("kv_pool.allocate", "tokens", tokens));
 }
 
 // Rows of (from_page, to_page, num_tokens).
@@ -33,7 +33,7 @@ std::vector<std::vector<std::int64_t>> append_tokens(KvPoolObject* self, std::in
                                                      TensorView tokens) {
   std::vector<std::vector<std::int64_t>> rows;
   for (const PageCopy& copy :
-       self->pool.append(id, host_ints("KvPool.append", "tokens", tokens))) {
+       self->pool.append(id, host_ints("kv_pool.append", "tokens", tokens))) {
     rows.push_back({copy.from_page, copy.to_page, copy.num_tokens});
   }
   return rows;

@@ -32,18 +32,18 @@ def test_exhaustion_loses_nothing():
     sequence = pool.allocate()
     pool.append(sequence, [1] * 5)
     before = pool.stats()
-    with pytest.raises(MemoryError, match="KvPool"):
+    with pytest.raises(MemoryError, match="kv_pool"):
         pool.append(sequence, [1] * 10)
     assert pool.stats() == before and pool.num_tokens(sequence) == 5
 
 
 @pytest.mark.parametrize("call", ["free", "fork", "pages", "num_tokens"])
 def test_unknown_sequence(call):
-    with pytest.raises(ValueError, match="KvPool"):
+    with pytest.raises(ValueError, match="kv_pool"):
         getattr(quire.KvPool(2, 4), call)(77)
 
 
 @pytest.mark.parametrize("tokens", [[0.5], np.array([1.0]), ["a"]])
 def test_tokens_must_be_integers(tokens):
-    with pytest.raises(TypeError, match="KvPool.allocate: tokens"):
+    with pytest.raises(TypeError, match="kv_pool.allocate: tokens"):
         quire.KvPool(2, 4).allocate(tokens)

@@ -16,7 +16,7 @@ def pack_custom_mask(
     num_bits: np.ndarray,
     like: Array,
 ) -> Tuple[Optional[Array], Optional[Array]]:
-    """(u8 bits, i32 byte offsets ``[batch + 1]``) on the device of `like`; (None, None) without one.
+    """(u8 bits, i32 byte offsets ``[batch + 1]``) on the device of `like`; Nones without a mask.
 
     custom_mask: bool ``[sum(num_bits)]``, packed here (on CUDA: by way of the host, which waits).
     packed_custom_mask: u8, each request padded to a whole byte; it wins when both are given.

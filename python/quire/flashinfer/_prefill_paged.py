@@ -101,7 +101,7 @@ class BatchPrefillWithPagedKVCacheWrapper(PrefillWrapper):
 
         custom_mask: flat bool ``[sum(qo_len * kv_len)]``, or packed_custom_mask: u8 with each
         request padded to a byte; they replace causal. fixed_split_size is in pages. Multi-item
-        scoring (prefix_len_ptr, token_pos_in_items_ptr, max_item_len_ptr) and pos_encoding_mode are
+        scoring (prefix_len_ptr, token_pos_in_items_ptr, max_item_len_ptr), pos_encoding_mode:
         NotImplementedError. non_blocking, use_fp16_qk_reduction, seq_lens, seq_lens_q, block_tables,
         max_token_per_sequence and max_sequence_kv have no effect: the index arrays say it all.
         Raises ValueError, TypeError, MemoryError; a failed plan leaves the last one.

@@ -16,7 +16,7 @@ from ._wrapper import AttentionWrapper
 class BatchDecodeWithPagedKVCacheWrapper(AttentionWrapper):
     """Batch decode over a paged KV-cache: plan() once a step, run() once a layer.
 
-    float_workspace_buffer: a contiguous, 16-byte aligned buffer on the tensors' device, for split-KV
+    float_workspace_buffer: contiguous, 16-byte aligned, on the device of the tensors, for split-KV
     partial results; an empty one means memory of the wrapper's own. kv_layout: "NHD" or "HND".
     With use_cuda_graph the three index buffers are given, plan() fills them, and the batch size is
     fixed to theirs. use_tensor_cores and backend choose nothing: there is one engine. jit_args is
