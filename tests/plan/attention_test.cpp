@@ -1,0 +1,357 @@
+// Properties of the planner of batch attention that must hold for every input.
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <numeric>
+#include <set>
+#include <tuple>
+#include <vector>
+
+#include "plan/attention.h"
+#include "quire/error.h"
+
+namespace quire::plan {
+
+bool operator==(const AttentionPlan& a, const AttentionPlan& b) {
+  const auto same_item = [](const kernels::WorkItem& x, const kernels::WorkItem& y) {
+    return std::tie(x.request, x.kv_head, x.q_begin, x.kv_begin, x.kv_end, x.partial_row) ==
+           std::tie(y.request, y.kv_head, y.q_begin, y.kv_begin, y.kv_end, y.partial_row);
+  };
+  const auto same_merge = [](const kernels::MergeItem& x, const kernels::MergeItem& y) {
+    return std::tie(x.request, x.kv_head, x.q_begin, x.num_rows, x.partial_row, x.num_parts) ==
+           std::tie(y.request, y.kv_head, y.q_begin, y.num_rows, y.partial_row, y.num_parts);
+  };
+  return std::ranges::equal(a.items, b.items, same_item) &&
+         std::ranges::equal(a.merges, b.merges, same_merge) && a.worker_indptr == b.worker_indptr &&
+         a.num_partial_rows == b.num_partial_rows;
+}
+
+namespace {
+
+using kernels::MergeItem;
+using kernels::WorkItem;
+
+struct Input {
+  std::vector<std::int32_t> qo_lens, kv_lens;
+  AttentionTile tile;
+  AttentionProblem problem;
+};
+
+// Small tiles, so that few tokens make many items.
+Input any_input() {
+  Input in;
+  const auto batch = static_cast<std::size_t>(*rc::gen::inRange(0, 12));
+  const int longest_q = *rc::gen::element(1, 3, 60);
+  const int longest_kv = *rc::gen::element(5, 80, 3000);
+  in.qo_lens =
+      *rc::gen::container<std::vector<std::int32_t>>(batch, rc::gen::inRange(0, longest_q + 1));
+  in.kv_lens =
+      *rc::gen::container<std::vector<std::int32_t>>(batch, rc::gen::inRange(0, longest_kv + 1));
+  in.tile = {.num_workers = *rc::gen::element(1, 2, 7, 132),
+             .tile_q = *rc::gen::element(4, 16, 64),
+             .tile_kv = *rc::gen::element(8, 16, 64)};
+  in.problem.group_size = *rc::gen::element(1, 3, 8);
+  in.problem.num_kv_heads = *rc::gen::inRange(1, 5);
+  in.problem.causal = *rc::gen::arbitrary<bool>();
+  in.problem.window_left = *rc::gen::element(-1, 0, 17, 500);
+  in.problem.fixed_split_size = *rc::gen::element(0, 0, 0, 13, 64);
+  in.problem.disable_split_kv = *rc::gen::weightedElement<bool>({{4, false}, {1, true}});
+  return in;
+}
+
+AttentionProblem problem_of(const Input& in) {
+  AttentionProblem problem = in.problem;
+  problem.qo_lens = in.qo_lens;
+  problem.kv_lens = in.kv_lens;
+  return problem;
+}
+
+int rows_of(const Input& in, int request) {
+  return in.qo_lens[static_cast<std::size_t>(request)] * in.problem.group_size;
+}
+
+int tile_rows(const Input& in, int request, int q_begin) {
+  return std::min(in.tile.tile_q, rows_of(in, request) - q_begin);
+}
+
+// Row tile: (request, kv_head, q_begin).
+using TileKey = std::tuple<int, int, int>;
+
+std::set<TileKey> all_tiles(const Input& in) {
+  std::set<TileKey> tiles;
+  for (int r = 0; r < static_cast<int>(in.qo_lens.size()); ++r) {
+    for (int h = 0; h < in.problem.num_kv_heads; ++h) {
+      for (int q = 0; q < rows_of(in, r); q += in.tile.tile_q) tiles.insert({r, h, q});
+    }
+  }
+  return tiles;
+}
+
+template <class Item>
+TileKey key(const Item& item) {
+  return {item.request, item.kv_head, item.q_begin};
+}
+
+RC_GTEST_PROP(AttentionPlan, CoversEveryRowAndTokenOnce, ()) {
+  const Input in = any_input();
+  const AttentionPlan plan = plan_attention(problem_of(in), in.tile);
+  std::map<TileKey, std::vector<std::pair<int, int>>> ranges;
+  for (const WorkItem& item : plan.items) {
+    RC_ASSERT(item.kv_begin < item.kv_end);
+    ranges[key(item)].push_back({item.kv_begin, item.kv_end});
+  }
+  std::set<TileKey> without_kv;
+  for (const MergeItem& merge : plan.merges) {
+    if (merge.num_parts == 0) RC_ASSERT(without_kv.insert(key(merge)).second);
+  }
+  for (const TileKey& tile : all_tiles(in)) {
+    const int kv_len = in.kv_lens[static_cast<std::size_t>(std::get<0>(tile))];
+    RC_ASSERT(without_kv.contains(tile) == (kv_len == 0));
+    if (kv_len == 0) continue;
+    auto parts = ranges.extract(tile);
+    RC_ASSERT(!parts.empty());
+    std::ranges::sort(parts.mapped());
+    int at = 0;
+    for (const auto& [begin, end] : parts.mapped()) {
+      RC_ASSERT(begin == at);
+      at = end;
+    }
+    RC_ASSERT(at == kv_len);
+  }
+  RC_ASSERT(ranges.empty());  // nothing for tiles that do not exist
+}
+
+RC_GTEST_PROP(AttentionPlan, PartialRowsAreUsedOnceAndMergedOnce, ()) {
+  const Input in = any_input();
+  const AttentionPlan plan = plan_attention(problem_of(in), in.tile);
+  std::vector<int> written(static_cast<std::size_t>(plan.num_partial_rows), 0);
+  std::map<TileKey, std::vector<int>> first_rows;
+  std::map<TileKey, int> whole;
+  for (const WorkItem& item : plan.items) {
+    if (item.partial_row < 0) {
+      ++whole[key(item)];
+      continue;
+    }
+    first_rows[key(item)].push_back(item.partial_row);
+    for (int i = 0; i < tile_rows(in, item.request, item.q_begin); ++i) {
+      ++written.at(static_cast<std::size_t>(item.partial_row + i));
+    }
+  }
+  RC_ASSERT(std::ranges::all_of(written, [](int n) { return n == 1; }));
+  for (const MergeItem& merge : plan.merges) {
+    RC_ASSERT(merge.num_rows == tile_rows(in, merge.request, merge.q_begin));
+    if (merge.num_parts == 0) continue;
+    RC_ASSERT(merge.num_parts > 1);
+    auto parts = first_rows.extract(key(merge));
+    RC_ASSERT(!parts.empty());
+    std::ranges::sort(parts.mapped());
+    RC_ASSERT(static_cast<int>(parts.mapped().size()) == merge.num_parts);
+    for (int s = 0; s < merge.num_parts; ++s) {
+      RC_ASSERT(parts.mapped()[static_cast<std::size_t>(s)] ==
+                merge.partial_row + s * merge.num_rows);
+    }
+  }
+  RC_ASSERT(first_rows.empty());
+  for (const auto& [tile, count] : whole) RC_ASSERT(count == 1);
+}
+
+RC_GTEST_PROP(AttentionPlan, WorkersDifferByTheLongestItemAtMost, ()) {
+  const Input in = any_input();
+  const AttentionProblem problem = problem_of(in);
+  const AttentionPlan plan = plan_attention(problem, in.tile);
+  RC_ASSERT(plan.worker_indptr.size() == static_cast<std::size_t>(in.tile.num_workers) + 1);
+  RC_ASSERT(plan.worker_indptr.front() == 0);
+  RC_ASSERT(plan.worker_indptr.back() == static_cast<int>(plan.items.size()));
+  RC_ASSERT(std::ranges::is_sorted(plan.worker_indptr));
+  double longest = 0;
+  std::vector<double> loads;
+  for (std::size_t w = 0; w + 1 < plan.worker_indptr.size(); ++w) {
+    double load = 0;
+    double previous = std::numeric_limits<double>::infinity();
+    for (int i = plan.worker_indptr[w]; i < plan.worker_indptr[w + 1]; ++i) {
+      const double cost = item_cost(plan.items[static_cast<std::size_t>(i)], problem, in.tile);
+      RC_ASSERT(cost > 0);
+      RC_ASSERT(cost <= previous);  // longest first
+      previous = cost;
+      longest = std::max(longest, cost);
+      load += cost;
+    }
+    loads.push_back(load);
+  }
+  const auto [least, most] = std::ranges::minmax_element(loads);
+  RC_ASSERT(*most - *least <= longest + 1e-9);
+}
+
+RC_GTEST_PROP(AttentionPlan, IsDeterministic, ()) {
+  const Input in = any_input();
+  RC_ASSERT(plan_attention(problem_of(in), in.tile) == plan_attention(problem_of(in), in.tile));
+}
+
+RC_GTEST_PROP(AttentionPlan, SplitsWhereItIsTold, ()) {
+  Input in = any_input();
+  const AttentionPlan plan = plan_attention(problem_of(in), in.tile);
+  const int size = in.problem.fixed_split_size;
+  for (const WorkItem& item : plan.items) {
+    const int kv_len = in.kv_lens[static_cast<std::size_t>(item.request)];
+    if (in.problem.disable_split_kv) {
+      RC_ASSERT(item.kv_begin == 0 && item.kv_end == kv_len && item.partial_row == -1);
+    } else if (size > 0) {
+      RC_ASSERT(item.kv_begin % size == 0);
+      RC_ASSERT(item.kv_end == std::min(item.kv_begin + size, kv_len));
+    } else {
+      RC_ASSERT(item.kv_begin % in.tile.tile_kv == 0);
+      RC_ASSERT(item.kv_end % in.tile.tile_kv == 0 || item.kv_end == kv_len);
+    }
+  }
+  if (in.problem.disable_split_kv) RC_ASSERT(plan.num_partial_rows == 0);
+}
+
+// Parts depend on a request's own lengths only: results do not change with the neighbours.
+RC_GTEST_PROP(AttentionPlan, FixedSplitDoesNotDependOnNeighbours, ()) {
+  Input in = any_input();
+  in.problem.fixed_split_size = 32;
+  in.problem.disable_split_kv = false;
+  RC_PRE(!in.qo_lens.empty());
+  const auto ranges_of_first = [](const Input& x) {
+    std::multiset<std::tuple<int, int, int, int>> ranges;
+    for (const WorkItem& item : plan_attention(problem_of(x), x.tile).items) {
+      if (item.request == 0) {
+        ranges.insert({item.kv_head, item.q_begin, item.kv_begin, item.kv_end});
+      }
+    }
+    return ranges;
+  };
+  Input alone = in;
+  alone.qo_lens.resize(1);
+  alone.kv_lens.resize(1);
+  RC_ASSERT(ranges_of_first(in) == ranges_of_first(alone));
+}
+
+AttentionPlan plan_of(const std::vector<std::int32_t>& qo_lens,
+                      const std::vector<std::int32_t>& kv_lens, AttentionTile tile,
+                      AttentionProblem problem = {}) {
+  problem.qo_lens = qo_lens;
+  problem.kv_lens = kv_lens;
+  return plan_attention(problem, tile);
+}
+
+constexpr AttentionTile kDecodeTile{.num_workers = 132, .tile_q = 16, .tile_kv = 64};
+
+TEST(AttentionPlan, EmptyBatch) {
+  const AttentionPlan plan = plan_of({}, {}, kDecodeTile);
+  EXPECT_TRUE(plan.items.empty() && plan.merges.empty());
+  EXPECT_EQ(plan.num_partial_rows, 0);
+  EXPECT_EQ(plan.partial_bytes(128), 0u);
+  EXPECT_EQ(plan.worker_indptr, std::vector<std::int32_t>(133, 0));
+}
+
+TEST(AttentionPlan, RequestsWithoutQueriesOrKv) {
+  const AttentionPlan plan = plan_of({0, 3}, {500, 0}, kDecodeTile, {.num_kv_heads = 2});
+  EXPECT_TRUE(plan.items.empty());
+  ASSERT_EQ(plan.merges.size(), 2u);
+  for (const MergeItem& merge : plan.merges) {
+    EXPECT_EQ(merge.request, 1);
+    EXPECT_EQ(merge.num_rows, 3);
+    EXPECT_EQ(merge.num_parts, 0);
+  }
+}
+
+TEST(AttentionPlan, SpreadsOneLongRequestOverAllWorkers) {
+  const AttentionPlan plan = plan_of({1}, {1'000'000}, kDecodeTile, {.group_size = 8});
+  ASSERT_EQ(plan.merges.size(), 1u);
+  EXPECT_GE(plan.items.size(), 132u);
+  for (std::size_t w = 0; w < 132; ++w) {
+    EXPECT_LT(plan.worker_indptr[w], plan.worker_indptr[w + 1]) << "idle worker " << w;
+  }
+}
+
+TEST(AttentionPlan, PlansAMillionTokensOfPrefill) {
+  const AttentionPlan plan = plan_of({1'000'000}, {1'000'000}, {132, 128, 128},
+                                     {.group_size = 4, .num_kv_heads = 8, .causal = true});
+  EXPECT_EQ(plan.items.size(), 8u * 31'250);
+  EXPECT_TRUE(plan.merges.empty());  // enough rows to share out: no reason to split
+}
+
+TEST(AttentionPlan, DoesNotSplitWhatIsEvenAlready) {
+  const std::vector<std::int32_t> ones(1024, 1), lens(1024, 1000);
+  const AttentionPlan plan = plan_of(ones, lens, kDecodeTile, {.num_kv_heads = 8});
+  EXPECT_TRUE(plan.merges.empty());
+}
+
+TEST(AttentionPlan, WorkspaceGrowsWithTheWorkAndNotWithTheBatch) {
+  // One long request needs the workspace; short ones beside it need none.
+  std::vector<std::int32_t> kv_lens{65536};
+  const AttentionPlan alone = plan_of({1}, kv_lens, kDecodeTile, {.group_size = 8});
+  kv_lens.insert(kv_lens.end(), 63, 100);
+  const std::vector<std::int32_t> ones(64, 1);
+  const AttentionPlan batch = plan_of(ones, kv_lens, kDecodeTile, {.group_size = 8});
+  EXPECT_GT(alone.num_partial_rows, 0);
+  EXPECT_LE(batch.num_partial_rows, alone.num_partial_rows);
+  EXPECT_EQ(alone.partial_bytes(128), static_cast<std::size_t>(alone.num_partial_rows) * 129 * 4);
+  std::size_t previous = 0;
+  for (const int len : {4096, 16384, 65536}) {
+    const AttentionPlan split =
+        plan_of({1}, {len}, kDecodeTile, {.group_size = 8, .fixed_split_size = 1024});
+    EXPECT_EQ(split.num_partial_rows, 8 * len / 1024);  // 8 rows a part, no padding to tile_q
+    EXPECT_GT(split.partial_bytes(128), previous);
+    previous = split.partial_bytes(128);
+  }
+}
+
+TEST(AttentionPlan, CausalHintMakesLaterTilesDearer) {
+  const std::vector<std::int32_t> len{4096};
+  const AttentionTile tile{.num_workers = 1, .tile_q = 64, .tile_kv = 64};
+  const AttentionProblem problem{.qo_lens = len, .kv_lens = len, .causal = true};
+  const AttentionPlan plan = plan_attention(problem, tile);
+  ASSERT_EQ(plan.items.size(), 64u);
+  EXPECT_EQ(plan.items.front().q_begin, 4032);  // the longest first
+  EXPECT_EQ(plan.items.back().q_begin, 0);
+  EXPECT_EQ(item_cost(plan.items.front(), problem, tile), 64.5);
+  EXPECT_EQ(item_cost(plan.items.back(), problem, tile), 1.5);
+}
+
+TEST(AttentionPlan, EqualItemsKeepTheOrderOfRequestHeadAndRow) {
+  const std::vector<std::int32_t> ones(6, 1), lens(6, 256);
+  const AttentionPlan plan = plan_of(ones, lens, {3, 16, 64}, {.num_kv_heads = 2});
+  for (int w = 0; w < 3; ++w) {
+    std::vector<TileKey> order;
+    for (int i = plan.worker_indptr[static_cast<std::size_t>(w)];
+         i < plan.worker_indptr[static_cast<std::size_t>(w) + 1]; ++i) {
+      order.push_back(key(plan.items[static_cast<std::size_t>(i)]));
+    }
+    EXPECT_EQ(order.size(), 4u);
+    EXPECT_TRUE(std::ranges::is_sorted(order));
+  }
+}
+
+TEST(AttentionPlan, CountsBeyond32BitsAreErrors) {
+  const auto expect_error = [](const std::vector<std::int32_t>& qo,
+                               const std::vector<std::int32_t>& kv, AttentionProblem problem,
+                               const std::string& text, AttentionTile tile = {1, 16, 16}) {
+    try {
+      plan_of(qo, kv, tile, problem);
+      ADD_FAILURE() << "no error, expected: " << text;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.what(), text);
+      EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
+    }
+  };
+  constexpr int kMax = std::numeric_limits<std::int32_t>::max();
+  expect_error({kMax}, {1}, {.group_size = 8},
+               "attention.plan: qo_len * group_size: got 17179869176, expected at most 2147483647");
+  expect_error({kMax}, {1}, {.num_kv_heads = 64},
+               "attention.plan: work items: got 8589934592, expected at most 2147483647");
+  expect_error({1}, {kMax}, {.num_kv_heads = 8, .fixed_split_size = 1},
+               "attention.plan: work items: got 17179869176, expected at most 2147483647");
+  expect_error({16'000'000}, {2560}, {.fixed_split_size = 16},
+               "attention.plan: partial rows of split KV: got 2560000000 or more, expected at most "
+               "2147483647; a larger fixed_split_size needs fewer",
+               {1, 16'000'000, 16});
+}
+
+}  // namespace
+}  // namespace quire::plan
