@@ -102,8 +102,9 @@ class BatchPrefillWithPagedKVCacheWrapper(PrefillWrapper):
         custom_mask: flat bool ``[sum(qo_len * kv_len)]``, or packed_custom_mask: u8 with each
         request padded to a byte; they replace causal. fixed_split_size is in pages. Multi-item
         scoring (prefix_len_ptr, token_pos_in_items_ptr, max_item_len_ptr), pos_encoding_mode:
-        NotImplementedError. non_blocking, use_fp16_qk_reduction, seq_lens, seq_lens_q, block_tables,
-        max_token_per_sequence and max_sequence_kv have no effect: the index arrays say it all.
+        NotImplementedError. Without effect, the index arrays say it all: non_blocking,
+        use_fp16_qk_reduction, seq_lens, seq_lens_q, block_tables, max_token_per_sequence and
+        max_sequence_kv.
         Raises ValueError, TypeError, MemoryError; a failed plan leaves the last one.
         """
         _options.check_pos_encoding_mode(self._op, pos_encoding_mode)
@@ -125,7 +126,7 @@ class BatchPrefillWithPagedKVCacheWrapper(PrefillWrapper):
         )
         self._check_graph_rows(arguments["qo_indptr"])
         has_mask = custom_mask is not None or packed_custom_mask is not None
-        if has_mask or self._use_cuda_graph:
+        if has_mask:
             self._engine.plan(**arguments, dry_run=True)  # refuse before anything changes
         mask = pack_custom_mask(
             self._op,
@@ -134,6 +135,7 @@ class BatchPrefillWithPagedKVCacheWrapper(PrefillWrapper):
             self._mask_bits(arguments),
             self._float_workspace_buffer,
         )
+        self._check_mask(*mask)
         indices = (qo_indptr, paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len)
         self._plan_engine(arguments, indices)
         self._keep_mask(*mask)
@@ -192,16 +194,22 @@ class BatchPrefillWithPagedKVCacheWrapper(PrefillWrapper):
 
     def _plan_engine(self, arguments: Dict[str, Any], index_arrays: Tuple[Array, ...]) -> None:
         names = ("qo_indptr", "paged_kv_indptr", "paged_kv_indices", "paged_kv_last_page_len")
+        buffers = [getattr(self, f"_{name}_buf") for name in names]
         if self._use_cuda_graph:
-            copies = {}
-            for name, array in zip(names, index_arrays):
-                copies[name] = self._static_copy(array, getattr(self, f"_{name}_buf"), name)
-            arguments["kv_indices"] = copies["paged_kv_indices"]
+            for name, array, buffer in zip(names, index_arrays, buffers):
+                self._check_fits(name, array, buffer)
         self._engine.plan(**arguments)
-        if not self._use_cuda_graph:
+        if self._use_cuda_graph:
+            # Accepted, so the buffers may change; the plan that counts reads page ids from them.
+            copies = {
+                name: self._static_copy(name, array, buffer)
+                for name, array, buffer in zip(names, index_arrays, buffers)
+            }
+            self._engine.plan(**{**arguments, "kv_indices": copies["paged_kv_indices"]})
+        else:
             for name, array in zip(names, index_arrays):
                 setattr(self, f"_{name}_buf", self._on_device(array, name))
-        elif self._max_total_num_rows is None:
+        if self._max_total_num_rows is None:
             self._max_total_num_rows = int(arguments["qo_indptr"][-1])
         self._planned = True
 

@@ -116,7 +116,7 @@ class BatchPrefillWithRaggedKVCacheWrapper(PrefillWrapper):
         }
         self._check_graph_rows(arguments["qo_indptr"])
         has_mask = custom_mask is not None or packed_custom_mask is not None
-        if has_mask or self._use_cuda_graph:
+        if has_mask:
             self._engine.plan(**arguments, dry_run=True)  # refuse before anything changes
         num_bits = np.diff(arguments["qo_indptr"]) * np.diff(arguments["kv_indptr"]).astype(
             np.int64
@@ -124,10 +124,14 @@ class BatchPrefillWithRaggedKVCacheWrapper(PrefillWrapper):
         mask = pack_custom_mask(
             self._op, custom_mask, packed_custom_mask, num_bits, self._float_workspace_buffer
         )
+        self._check_mask(*mask)
+        if self._use_cuda_graph:
+            self._check_fits("qo_indptr", qo_indptr, self._qo_indptr_buf)
+            self._check_fits("kv_indptr", kv_indptr, self._kv_indptr_buf)
         self._engine.plan(**arguments)
         if self._use_cuda_graph:
-            self._static_copy(qo_indptr, self._qo_indptr_buf, "qo_indptr")
-            self._static_copy(kv_indptr, self._kv_indptr_buf, "kv_indptr")
+            self._static_copy("qo_indptr", qo_indptr, self._qo_indptr_buf)
+            self._static_copy("kv_indptr", kv_indptr, self._kv_indptr_buf)
         else:
             self._qo_indptr_buf = self._on_device(qo_indptr, "qo_indptr")
             self._kv_indptr_buf = self._on_device(kv_indptr, "kv_indptr")

@@ -41,21 +41,16 @@ class PrefillWrapper(AttentionWrapper):
                 "of the first plan for CUDA graphs"
             )
 
+    def _check_mask(self, mask: Optional[Array], mask_indptr: Optional[Array]) -> None:
+        if mask is not None and self._use_cuda_graph:
+            self._check_fits("custom_mask", mask, self._custom_mask_buf)
+            self._check_fits("mask_indptr", mask_indptr, self._mask_indptr_buf)
+
     def _keep_mask(self, mask: Optional[Array], mask_indptr: Optional[Array]) -> None:
         """Takes over the mask of a plan; for CUDA graphs by copying it into the given buffers."""
-        if mask is not None and self._use_cuda_graph:
-            buffers = {
-                "custom_mask_buf": self._custom_mask_buf,
-                "mask_indptr_buf": self._mask_indptr_buf,
-            }
-            for name, buffer in buffers.items():
-                if buffer is None:
-                    raise ValueError(
-                        f"{self._op}: {name}: got None, expected a tensor: a mask is used with "
-                        "CUDA graphs"
-                    )
-            mask = self._static_copy(mask, self._custom_mask_buf, "custom_mask_buf")
-            mask_indptr = self._static_copy(mask_indptr, self._mask_indptr_buf, "mask_indptr_buf")
-        elif not self._use_cuda_graph:
+        if not self._use_cuda_graph:
             self._custom_mask_buf, self._mask_indptr_buf = mask, mask_indptr
+        elif mask is not None:
+            mask = self._static_copy("custom_mask", mask, self._custom_mask_buf)
+            mask_indptr = self._static_copy("mask_indptr", mask_indptr, self._mask_indptr_buf)
         self._custom_mask, self._mask_indptr = mask, mask_indptr

@@ -88,14 +88,21 @@ class AttentionWrapper:
                 "of the buffers given for CUDA graphs"
             )
 
-    def _static_copy(self, values: Any, buffer: Array, name: str) -> Array:
-        """Copies index values to the start of a buffer whose address CUDA graphs have captured."""
-        host = values if hasattr(values, "shape") else np.asarray(values, np.int32)
-        if len(host) > len(buffer):
+    def _check_fits(self, name: str, values: Any, buffer: Optional[Array]) -> None:
+        """Whether values can be copied to a buffer given for CUDA graphs."""
+        if buffer is None:
             raise ValueError(
-                f"{self._op}: {name}: got {len(host)} elements, expected at most {len(buffer)}, "
+                f"{self._op}: {name}: got no buffer for it, expected one: use_cuda_graph is set"
+            )
+        if len(values) > len(buffer):
+            raise ValueError(
+                f"{self._op}: {name}: got {len(values)} elements, expected at most {len(buffer)}, "
                 "the size of the buffer given for CUDA graphs"
             )
+
+    def _static_copy(self, name: str, values: Any, buffer: Array) -> Array:
+        """Copies index values to the start of a buffer whose address CUDA graphs have captured."""
+        host = values if hasattr(values, "shape") else np.asarray(values, np.int32)
         view = buffer[: len(host)]
         if arrays_of(host) is not self._arrays:
             host = self._arrays.from_numpy(to_host_int32(host, self._op, name), buffer)

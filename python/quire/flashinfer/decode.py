@@ -146,15 +146,17 @@ class BatchDecodeWithPagedKVCacheWrapper(AttentionWrapper):
             q_len_per_req=q_len_per_req,
         )
         if self._use_cuda_graph:
-            self._engine.plan(**arguments, dry_run=True)  # refuse before any buffer changes
-            self._static_copy(indptr, self._paged_kv_indptr_buf, "indptr")
-            self._static_copy(last_page_len, self._paged_kv_last_page_len_buf, "last_page_len")
+            self._check_fits("indices", indices, self._paged_kv_indices_buf)
+        self._engine.plan(**arguments)
+        if self._use_cuda_graph:
+            # Accepted, so the buffers may change; the plan that counts reads page ids from them.
+            self._static_copy("indptr", indptr, self._paged_kv_indptr_buf)
+            self._static_copy("last_page_len", last_page_len, self._paged_kv_last_page_len_buf)
             arguments["kv_indices"] = self._static_copy(
-                indices, self._paged_kv_indices_buf, "indices"
+                "indices", indices, self._paged_kv_indices_buf
             )
             self._engine.plan(**arguments)
         else:
-            self._engine.plan(**arguments)
             self._paged_kv_indptr_buf = self._on_device(indptr, "indptr")
             self._paged_kv_indices_buf = self._on_device(indices, "indices")
             self._paged_kv_last_page_len_buf = self._on_device(last_page_len, "last_page_len")
