@@ -138,6 +138,7 @@ void Block::run_lane(void* argument) {
     Lane* next = block.ready_.take();
     if (next == nullptr && block.num_finished_ < block.launch_->threads) {
       block.record_fault(block.describe_deadlock());
+      release(&block.grid_end_);  // the text as well
       next = block.ready_.take();
     }
     block.current_ = next;
