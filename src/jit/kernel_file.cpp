@@ -7,8 +7,8 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <iterator>
 #include <random>
+#include <sstream>
 
 #include "core/log.h"
 #include "jit/hash.h"
@@ -112,8 +112,10 @@ std::optional<KernelFile> read_kernel_file(const fs::path& path, const std::stri
     }
     return std::nullopt;
   }
-  const std::string bytes{std::istreambuf_iterator<char>(stream), {}};
-  auto file = parse(bytes);
+  // Unlike an iterator over the buffer, this does not throw when `path` turns out to be a folder.
+  std::ostringstream bytes;
+  bytes << stream.rdbuf();
+  auto file = parse(bytes.view());
   if (!file || file->key != key) {
     log::write(log::Level::error, fmt::format("{} is {}: ignored", path.string(),
                                               file ? "of another kernel" : "damaged"));
