@@ -1,6 +1,6 @@
 // Rotary position embedding of q and k.
 //
-// Grid:   any number of blocks; block b takes tokens b, b + grid …
+// Grid:   a block a token: in a loop over tokens NVRTC 13.0 splits the wide stores into words
 // Block:  c.threads; first over the angles of the token, then over the pairs of all heads
 // Smem:   cosine and sine of every pair: kMaxRotaryDim floats
 // Output: q.out and k.out; may be the inputs: a thread reads all that it writes before writing
@@ -71,19 +71,17 @@ template <RopeConfig c>
 void rope(const RopeParams& p) {
   float* smem = reinterpret_cast<float*>(tile::shared_memory());
   const RopeTable table{smem, smem + kMaxRotaryDim / 2};
+  const i64 token = tile::block_index();
   const auto* pos_ids = static_cast<const tile::storage_t<c.pos_dtype>*>(p.pos_ids);
-  for (i64 token = tile::block_index(); token < p.nnz; token += tile::num_blocks()) {
-    const float position = static_cast<float>(pos_ids[token * p.pos_ids_stride]);
-    for (int i = tile::thread_index(); i < p.rotary_dim / 2; i += c.threads) {
-      const SineCosine turn = sine_cosine(position * p.inv_freq[i]);
-      table.cosine[i] = turn.cosine;
-      table.sine[i] = turn.sine;
-    }
-    tile::sync_block();
-    rotate_heads<c>(p, p.q, token, table);
-    rotate_heads<c>(p, p.k, token, table);
-    tile::sync_block();
+  const float position = static_cast<float>(pos_ids[token * p.pos_ids_stride]);
+  for (int i = tile::thread_index(); i < p.rotary_dim / 2; i += c.threads) {
+    const SineCosine turn = sine_cosine(position * p.inv_freq[i]);
+    table.cosine[i] = turn.cosine;
+    table.sine[i] = turn.sine;
   }
+  tile::sync_block();
+  rotate_heads<c>(p, p.q, token, table);
+  rotate_heads<c>(p, p.k, token, table);
 }
 
 }  // namespace quire::kernels

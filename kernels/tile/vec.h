@@ -20,10 +20,18 @@ inline void load(float (&dst)[N], const T* src) {
 
 template <int N, class T>
 inline void store(T* dst, const float (&src)[N]) {
-  Vec<T, N> v;
+  if constexpr (sizeof(T) == 2 && N > 1) {
+    // By pairs: one conversion for two elements, and whole words, which NVRTC joins to one access.
+    Vec<u32, N / 2> v;
 #pragma unroll
-  for (int i = 0; i < N; ++i) v.data[i] = from_float<T>(src[i]);
-  *reinterpret_cast<Vec<T, N>*>(dst) = v;
+    for (int i = 0; i < N / 2; ++i) v.data[i] = pack2<T>(src[2 * i], src[2 * i + 1]);
+    *reinterpret_cast<Vec<u32, N / 2>*>(dst) = v;
+  } else {
+    Vec<T, N> v;
+#pragma unroll
+    for (int i = 0; i < N; ++i) v.data[i] = from_float<T>(src[i]);
+    *reinterpret_cast<Vec<T, N>*>(dst) = v;
+  }
 }
 
 }  // namespace quire::tile

@@ -43,7 +43,7 @@ RopeConfig choose_config(RopeConfig config, const RopeParams& p) {
 void rope(RopeConfig config, const RopeParams& params, int device_index, Stream stream) {
   config = choose_config(config, params);
   const Kernel& kernel = get_kernel(rope_spec(config), device_index);
-  launch(kernel, grid_blocks(params.nnz, config.threads, device_index), 1, stream, params);
+  launch(kernel, static_cast<unsigned>(params.nnz), 1, stream, params);
 }
 
 std::vector<ListedKernel> rope_kernels() {
