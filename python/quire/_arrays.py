@@ -50,6 +50,10 @@ def dtype_name(dtype: Any) -> str:
     return _DTYPE_NAMES[text]
 
 
+def _device_index(device: str) -> int:
+    return int(device.rpartition(":")[2]) if ":" in device else 0
+
+
 class _DlpackArrays:
     """Any object with ``__dlpack__``. New arrays are ``tvm_ffi.Tensor``, which have it too."""
 
@@ -67,6 +71,10 @@ class _DlpackArrays:
         return f"cuda:{int(index)}" if int(kind) in (2, 13) else "cpu"
 
     def stream(self, array: Array) -> int:
+        """The handle of the library's current stream on the device of `array`."""
+        return self.stream_on(self.device(array))
+
+    def stream_on(self, device: str) -> int:
         return 0
 
     def empty(self, shape: Sequence[int], dtype: str, like: Array) -> Array:
@@ -166,6 +174,8 @@ def _numpy_dtype(dtype: str) -> np.dtype:
 class _TorchArrays(_DlpackArrays):
     def __init__(self) -> None:
         self.torch = sys.modules["torch"]
+        # What PyTorch's own generated code calls; current_stream() costs microseconds.
+        self._raw_stream = getattr(self.torch._C, "_cuda_getCurrentRawStream", None)
 
     def export(self, array: Array) -> Any:
         return array.detach() if array.requires_grad else array
@@ -183,7 +193,12 @@ class _TorchArrays(_DlpackArrays):
     def stream(self, array: Array) -> int:
         if not array.is_cuda:
             return 0
-        return self.torch.cuda.current_stream(array.device).cuda_stream
+        if self._raw_stream is None:
+            return self.torch.cuda.current_stream(array.device).cuda_stream
+        return self._raw_stream(array.get_device())
+
+    def stream_on(self, device: str) -> int:
+        return 0 if device == "cpu" else self.torch.cuda.current_stream(device).cuda_stream
 
     def empty(self, shape: Sequence[int], dtype: str, like: Array) -> Array:
         torch_dtype = getattr(self.torch, _LONG_NAMES[dtype])
@@ -222,8 +237,8 @@ class _CupyArrays(_DlpackArrays):
     def device(self, array: Array) -> str:
         return f"cuda:{array.device.id}"
 
-    def stream(self, array: Array) -> int:
-        with array.device:
+    def stream_on(self, device: str) -> int:
+        with self.cupy.cuda.Device(_device_index(device)):
             return self.cupy.cuda.get_current_stream().ptr
 
     def empty(self, shape: Sequence[int], dtype: str, like: Array) -> Array:

@@ -34,7 +34,8 @@ class BatchAttention:
 
     def __init__(self, device: str = "cpu", workspace: Optional[Array] = None) -> None:
         self._engine = library.attention_create(device)
-        self._on_device = device != "cpu"
+        self._device = device
+        self._arrays: Any = None  # the library of the last run, or of the workspace
         self._is_paged = False
         self._is_hnd = False
         self._head_dim_vo = 0
@@ -48,6 +49,8 @@ class BatchAttention:
         """Replaces the workspace; None: memory of its own. Takes effect with the next plan."""
         library.attention_set_workspace(self._engine, export(workspace))
         self._workspace = workspace
+        if workspace is not None and self._arrays is None:
+            self._arrays = arrays_of(workspace)
 
     @property
     def workspace_bytes(self) -> int:
@@ -87,6 +90,8 @@ class BatchAttention:
         causal and window_left here only improve the balance; run() decides. fixed_split_size: split
         KV at exact multiples of this many tokens. checked: verify page ids on the device too.
         dry_run: only compute the bytes.
+        stream: the one on which the runs will be (default: the current one of the library of the
+        last run, the workspace or the page ids).
         Raises ValueError or TypeError for inconsistent arrays, NotImplementedError for a shape the
         device has no kernel for, MemoryError when the given workspace is too small. A failed plan
         leaves the last one.
@@ -109,7 +114,8 @@ class BatchAttention:
         if kv_last_page_len is not None:
             last_page_len = to_host_int32(kv_last_page_len, op, "kv_last_page_len")
         if stream is None:
-            stream = stream_of(indices, None) if indices is not None else 0
+            arrays = self._arrays or (arrays_of(indices) if indices is not None else None)
+            stream = 0 if arrays is None else arrays.stream_on(self._device)
         workspace_bytes = _plan(
             self._engine,
             dry_run,
@@ -140,7 +146,7 @@ class BatchAttention:
 
     def _plan_indices(self, kv_indices: Any) -> Array:
         """Page ids as i32: on the device they are on, or on the host."""
-        if self._on_device and hasattr(kv_indices, "__dlpack_device__"):
+        if self._device != "cpu" and hasattr(kv_indices, "__dlpack_device__"):
             arrays = arrays_of(kv_indices)
             if arrays.device(kv_indices) != "cpu":
                 return arrays.cast(kv_indices, "i32")
@@ -185,7 +191,7 @@ class BatchAttention:
             sm_scale = 0.0
         elif not sm_scale > 0.0:
             raise ValueError(f"attention.run: sm_scale: got {sm_scale}, expected > 0")
-        arrays = arrays_of(q)
+        self._arrays = arrays = arrays_of(q)
         op = "attention.run"
         new_out = out is None
         if new_out:
