@@ -1,8 +1,8 @@
 """What Quire must know about array libraries: memory, dtype, device, stream, new arrays.
 
 One adapter a library, chosen by the type of an array: PyTorch, NumPy, CuPy, JAX, and everything
-else that has ``__dlpack__`` and ``__dlpack_device__``. None of the libraries but NumPy is imported
-unless one of its arrays was passed.
+else that has ``__dlpack__`` and ``__dlpack_device__``. No library but NumPy is imported here: an
+array that is passed has brought its own.
 """
 
 from __future__ import annotations
@@ -299,12 +299,16 @@ class _JaxArrays(_DlpackArrays):
 _ADAPTERS = {
     "torch": _TorchArrays,
     "numpy": _NumpyArrays,
-    "ml_dtypes": _NumpyArrays,
     "cupy": _CupyArrays,
     "jax": _JaxArrays,
     "jaxlib": _JaxArrays,
 }
 _by_type: dict = {}
+
+
+@functools.lru_cache(maxsize=None)
+def _adapter(cls: type) -> _DlpackArrays:
+    return cls()
 
 
 def arrays_of(array: Array) -> _DlpackArrays:
@@ -317,7 +321,7 @@ def _find_adapter(array: Array) -> _DlpackArrays:
     for base in type(array).__mro__:
         package = base.__module__.split(".")[0]
         if package in _ADAPTERS and hasattr(array, "shape"):
-            adapter = _ADAPTERS[package]()
+            adapter = _adapter(_ADAPTERS[package])
             break
     else:
         if not hasattr(array, "__dlpack__"):
@@ -325,7 +329,7 @@ def _find_adapter(array: Array) -> _DlpackArrays:
                 f"array: got {type(array).__name__}, expected a tensor of PyTorch, NumPy, CuPy or "
                 "JAX, or an object with __dlpack__"
             )
-        adapter = _DlpackArrays()
+        adapter = _adapter(_DlpackArrays)
     _by_type[type(array)] = adapter
     return adapter
 
