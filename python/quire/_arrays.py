@@ -270,8 +270,6 @@ class _JaxArrays(_DlpackArrays):
         self.jax = sys.modules["jax"]
 
     def export(self, array: Array) -> Any:
-        if isinstance(array, self.jax.core.Tracer):
-            raise TypeError("array: got a traced JAX value, expected a concrete array outside jit")
         return tvm_ffi.from_dlpack(array.block_until_ready())
 
     def export_output(self, array: Array, op: str, name: str) -> Any:
@@ -322,6 +320,8 @@ def _find_adapter(array: Array) -> _DlpackArrays:
         package = base.__module__.split(".")[0]
         if package in _ADAPTERS and hasattr(array, "shape"):
             adapter = _adapter(_ADAPTERS[package])
+            if package == "jax" and isinstance(array, adapter.jax.core.Tracer):
+                raise TypeError("array: got a traced JAX value, expected a concrete array, no jit")
             break
     else:
         if not hasattr(array, "__dlpack__"):
