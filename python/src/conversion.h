@@ -1,4 +1,5 @@
-// Between apache-tvm-ffi's calling convention and Quire's types: tensors, errors, arrays of numbers.
+// Between apache-tvm-ffi's calling convention and Quire's types: tensors, errors, arrays of
+// numbers.
 #pragma once
 
 #include <tvm/ffi/container/tensor.h>

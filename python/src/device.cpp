@@ -23,7 +23,9 @@ ffi::Tensor empty(ffi::Shape shape, std::string dtype, std::string device) {
 class ReinterpretedOwner {
  public:
   explicit ReinterpretedOwner(ffi::Tensor tensor) : tensor_(std::move(tensor)) {}
-  void AllocData(DLTensor* view) { view->data = static_cast<char*>(tensor_.data_ptr()) + tensor_.byte_offset(); }
+  void AllocData(DLTensor* view) {
+    view->data = static_cast<char*>(tensor_.data_ptr()) + tensor_.byte_offset();
+  }
   void FreeData(DLTensor*) { tensor_ = ffi::Tensor(); }
 
  private:
@@ -34,9 +36,10 @@ ffi::Tensor reinterpret(ffi::Tensor tensor, std::string dtype) {
   const DType target = parse_dtype("reinterpret", "dtype", dtype);
   const DLDataType source = tensor.dtype();
   if (source.bits != 8 * size_bytes(target) || source.lanes != 1) {
-    throw Error(ErrorCode::wrong_type,
-                "reinterpret: tensor: got " + std::to_string(source.bits) + " bits an element, "
-                "expected the size of " + dtype);
+    throw Error(ErrorCode::wrong_type, "reinterpret: tensor: got " + std::to_string(source.bits) +
+                                           " bits an element, "
+                                           "expected the size of " +
+                                           dtype);
   }
   return ffi::Tensor::FromNDAllocStrided(ReinterpretedOwner(tensor), tensor.shape(),
                                          tensor.strides(), to_dlpack_dtype(target),

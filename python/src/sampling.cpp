@@ -61,8 +61,7 @@ void from_top_k_top_p(Tensor probs, Tensor ids, OptionalTensor top_ks, int top_k
                       OptionalTensor top_ps, double top_p, bool joint, OptionalTensor seeds,
                       std::int64_t seed, OptionalTensor offsets, std::int64_t offset,
                       OptionalTensor indices, OptionalTensor valid, std::int64_t stream) {
-  top_k_top_p_sample(probs, ids, per_row(top_ks, top_k),
-                     per_row(top_ps, static_cast<float>(top_p)),
+  top_k_top_p_sample(probs, ids, per_row(top_ks, top_k), per_row(top_ps, static_cast<float>(top_p)),
                      joint ? FilterOrder::joint : FilterOrder::top_k_first,
                      sampling_options(seeds, seed, offsets, offset, indices, valid),
                      to_stream(stream));
