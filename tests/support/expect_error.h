@@ -1,4 +1,4 @@
-// Table-driven tests of bad input.
+// Expects a quire::Error with exactly this code and text.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -11,24 +11,27 @@
 
 namespace quire::test {
 
+template <class Call>
+void expect_error(Call&& call, ErrorCode code, const std::string& text) {
+  SCOPED_TRACE(text);
+  try {
+    call();
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.what(), text);
+    EXPECT_EQ(error.code(), code);
+  }
+}
+
+// Bad input as a table.
 struct BadCall {
   std::function<void()> call;
   ErrorCode code;
-  std::string text;  // the whole message
+  std::string text;
 };
 
-// Every call throws Error with exactly this code and text.
 inline void expect_errors(const std::vector<BadCall>& calls) {
-  for (const BadCall& bad : calls) {
-    SCOPED_TRACE(bad.text);
-    try {
-      bad.call();
-      ADD_FAILURE() << "no error";
-    } catch (const Error& error) {
-      EXPECT_EQ(error.what(), bad.text);
-      EXPECT_EQ(static_cast<int>(error.code()), static_cast<int>(bad.code));
-    }
-  }
+  for (const BadCall& bad : calls) expect_error(bad.call, bad.code, bad.text);
 }
 
 }  // namespace quire::test
