@@ -32,8 +32,9 @@ struct AttentionCase {
   bool with_lse = true;
   AttentionPlanOptions plan{};  // causal and window are set only if the test wants the hints
   bool indices_on_device = false;
-  double q_scale = 1;  // of the random q
-  int row_step = 1;    // the reference checks every row_step-th row
+  double q_scale = 1;          // of the random q
+  bool clean_padding = false;  // zeros, not NaN, where no request has a token
+  int row_step = 1;            // the reference checks every row_step-th row
 };
 
 struct AttentionAnswer {
