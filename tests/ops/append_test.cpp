@@ -86,6 +86,14 @@ std::vector<double> without_nan(std::vector<double> values) {
   return values;
 }
 
+// Random, or bytes that count up: u8 holds no negative number.
+TestTensor random_rows(const test::Shape& shape, DType dtype, std::uint64_t seed) {
+  if (dtype != DType::u8) return TestTensor::random(shape, dtype, seed);
+  std::vector<double> values(static_cast<std::size_t>(shape[0] * shape[1] * shape[2]));
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = (i * 7 + seed) % 251;
+  return TestTensor::from(values, shape, dtype);
+}
+
 void run_append_case(const AppendCase& c, DType dtype) {
   SCOPED_TRACE(std::string(name(dtype)) + (c.layout == KvLayout::nhd ? " nhd" : " hnd") +
                " heads " + std::to_string(c.num_kv_heads) + " head_dim " +
@@ -93,9 +101,8 @@ void run_append_case(const AppendCase& c, DType dtype) {
                std::to_string(c.page_size) + (c.packed ? " packed" : ""));
   const AppendTable host(c.page_size);
   const DeviceTable table(host);
-  const TestTensor key = TestTensor::random({host.nnz(), c.num_kv_heads, c.head_dim_qk}, dtype, 1);
-  const TestTensor value =
-      TestTensor::random({host.nnz(), c.num_kv_heads, c.head_dim_vo}, dtype, 2);
+  const TestTensor key = random_rows({host.nnz(), c.num_kv_heads, c.head_dim_qk}, dtype, 1);
+  const TestTensor value = random_rows({host.nnz(), c.num_kv_heads, c.head_dim_vo}, dtype, 2);
   if (c.packed) {
     const std::int64_t width = c.head_dim_qk + c.head_dim_vo + c.spare_dims;
     const TestTensor pool = TestTensor::poisoned(pool_shape(c, width), dtype);

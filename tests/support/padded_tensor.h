@@ -56,13 +56,13 @@ class PaddedTensor {
     return column >= before_ && column < before_ + shape_.back();
   }
 
-  // NaN in the padding, and everywhere when there are no values.
+  // NaN (99 in integers) in the padding, and everywhere when there are no values.
   TestTensor make(const std::vector<double>& values, DType dtype) const {
     Shape whole = shape_;
     whole.back() = row();
     std::size_t n = 1;
     for (const std::int64_t size : whole) n *= static_cast<std::size_t>(size);
-    std::vector<double> padded(n, is_integer(dtype) ? -1 : std::nan(""));
+    std::vector<double> padded(n, is_integer(dtype) ? 99 : std::nan(""));
     std::size_t next = 0;
     for (std::size_t i = 0; i < n && !values.empty(); ++i) {
       if (is_inside(i)) padded[i] = values.at(next++);
