@@ -83,7 +83,7 @@ inline PrefixSum block_prefix_sum(u64 x, u64* scratch) {
   const u64 in_warp = warp_prefix_sum(x);
   share_across_warps(in_warp, scratch, 31);
   PrefixSum result{in_warp - x, 0};
-#pragma unroll
+#pragma unroll 4  // all at once the loads would need more registers than 1024 threads have
   for (int w = 0; w < threads / 32; ++w) {
     const u64 warp_total = scratch[w];
     if (w < tile::warp_index()) result.before += warp_total;

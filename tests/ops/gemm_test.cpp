@@ -298,8 +298,9 @@ TEST_F(Gemm, AllocatesNothingWhileAStreamIsCaptured) {
     const cuda::DeviceGuard guard(0);
     cuda::check(cuda::driver().stream_create(&handle, 0), "cuStreamCreate");
   }
-  const cuda::DriverTable emulated = cuda::driver();
-  cuda::DriverTable capturing = emulated;
+  // The driver keeps a pointer to the table it is given.
+  static const cuda::DriverTable emulated = cuda::driver();
+  static cuda::DriverTable capturing = emulated;
   capturing.stream_is_capturing = is_capturing;
   capturing.mem_alloc = [](cuda::DevicePtr*, std::size_t) -> cuda::Result { return 900; };
   cuda::replace_driver_for_testing(&capturing);

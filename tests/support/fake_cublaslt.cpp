@@ -27,6 +27,7 @@ struct FakeLayout {
 
 struct FakePreference {
   std::uint64_t max_workspace_bytes = 0;
+  std::uint32_t reduction_schemes = ~0u;
   std::uint32_t alignment[4] = {256, 256, 256, 256};  // a, b, c, d; the library's default
 };
 
@@ -93,6 +94,10 @@ Status preference_set(lt::Preference preference, int attribute, const void* valu
     std::memcpy(&fake.max_workspace_bytes, value, bytes);
     return kSuccess;
   }
+  if (attribute == lt::kReductionSchemeMask && bytes == sizeof(std::uint32_t)) {
+    std::memcpy(&fake.reduction_schemes, value, bytes);
+    return kSuccess;
+  }
   const int matrix = attribute - lt::kMinAlignmentA;
   if (matrix < 0 || matrix > 3 || bytes != sizeof(std::uint32_t)) return kInvalidValue;
   std::memcpy(&fake.alignment[matrix], value, bytes);
@@ -122,6 +127,8 @@ Status get_heuristic(lt::Handle, lt::MatmulDesc desc, lt::Layout a, lt::Layout b
     return kNotSupported;
   }
   const auto& wanted = as<FakePreference>(preference);
+  // Others may round partial sums to the dtype of d.
+  if (wanted.reduction_schemes != lt::kReduceInComputeType) return kNotSupported;
   results[0] = {};
   results[0].algo.data[0] = as<FakeLayout>(d).rows * 1000003 + as<FakeLayout>(d).columns;
   for (int i = 0; i < 4; ++i) results[0].algo.data[1 + i] = wanted.alignment[i];
