@@ -106,6 +106,21 @@ TEST_P(SiluAndMulTest, LeadingDimensionsOfAnyStride) {
   EXPECT_TRUE(out.guards_intact());
 }
 
+// Leading dimensions lie evenly in the input only: they must not be merged.
+TEST_P(SiluAndMulTest, OutputWithGapsBetweenGroupsOfRows) {
+  const DType dtype = GetParam();
+  const TestTensor input = TestTensor::random({2, 3, 10}, dtype, 3);
+  const TestTensor whole = TestTensor::poisoned({2, 4, 5}, dtype);
+  silu_and_mul(input, whole.view().slice(1, 0, 3));
+  std::vector<double> out = whole.values();
+  for (const int row : {7, 3}) {
+    const auto begin = out.begin() + row * 5;
+    for (int i = 0; i < 5; ++i) EXPECT_TRUE(std::isnan(begin[i]));
+    out.erase(begin, begin + 5);
+  }
+  expect_close(out, reference_silu_and_mul(input.values(), 5), dtype);
+}
+
 INSTANTIATE_TEST_SUITE_P(DTypes, SiluAndMulTest,
                          testing::Values(DType::f32, DType::f16, DType::bf16),
                          [](const auto& p) { return std::string(name(p.param)); });
