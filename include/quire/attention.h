@@ -31,7 +31,7 @@ struct AttentionPlanOptions {
   bool causal = false;
   int window_left = -1;
   int fixed_split_size = 0;  // tokens: split KV at exact multiples of this; 0: the planner decides
-  bool disable_split_kv = false;
+  bool disable_split_kv = false;  // wins over fixed_split_size
   // Also verify metadata that lives on the device (page ids) with a kernel, waiting for its answer.
   // Also switched on by the environment variable QUIRE_CHECKED=1.
   bool checked = false;
@@ -50,7 +50,8 @@ struct AttentionOptions {
   // that row q may see token k. Combined (and) with causal and window_left.
   std::optional<TensorView> custom_mask;  // u8 [bytes]
   std::optional<TensorView> mask_indptr;  // i32 [batch + 1]
-  // A logit per head that takes part in the softmax's sum and in lse, but has no value row.
+  // A logit per head that takes part in the softmax's sum and in lse, but has no value row. The lse
+  // of a row that sees no token is then the sink.
   std::optional<TensorView> sinks;  // f32 [num_qo_heads]
 };
 
@@ -67,7 +68,8 @@ class BatchAttention {
   BatchAttention& operator=(BatchAttention&&) noexcept;
 
   // Uses `workspace` (u8 [bytes] on the device, 16-byte aligned, contiguous) for split-KV partial
-  // results instead of memory of its own. It must stay valid; concurrent runs must not share it.
+  // results instead of memory of its own, from the next plan() on. It must stay valid; concurrent
+  // runs must not share it.
   void set_workspace(std::optional<TensorView> workspace);
 
   // Paged KV. qo_indptr: i32 [batch + 1] on the host; table.indptr and table.last_page_len on the
@@ -75,6 +77,7 @@ class BatchAttention {
   // Throws invalid_argument or wrong_type for every inconsistency of these arrays that the host can
   // see, not_implemented for a shape this device has no kernel for, out_of_memory when the given
   // workspace is too small (the text gives the bytes needed). A failed plan leaves the last one.
+  // The arrays are copied, those on the device in the order of `stream`: they may change afterwards.
   void plan(const AttentionShape& shape, const TensorView& qo_indptr, const PageTable& table,
             const AttentionPlanOptions& options = {}, Stream stream = {});
   // Ragged KV (shape.page_size == 0): kv_indptr i32 [batch + 1] on the host, in tokens.
