@@ -8,8 +8,8 @@ int main(int argc, char** argv) {
   CLI::App app{"Quire: kernels for LLM inference serving", "quire"};
   app.set_version_flag("--version", QUIRE_VERSION);
   app.require_subcommand(1);
-  if constexpr (QUIRE_WITH_GENERATE) quire::cli::add_generate_command(app);
-  if constexpr (QUIRE_WITH_EXPLAIN) quire::cli::add_explain_command(app);
+  quire::cli::add_generate_command(app);
+  quire::cli::add_explain_command(app);
   quire::cli::add_doctor_command(app);
   if constexpr (QUIRE_WITH_CUDA) quire::cli::add_compile_command(app);
   try {
