@@ -35,6 +35,13 @@ struct AttentionPlanOptions {
   // Also verify metadata that lives on the device (page ids) with a kernel, waiting for its answer.
   // Also switched on by the environment variable QUIRE_CHECKED=1.
   bool checked = false;
+  // For runs that are captured in a CUDA graph. The first such plan fixes the shape, the batch
+  // size, the rows of q and room for max_kv_entries page ids (ragged: tokens; 0: as many as it has
+  // itself). Later ones keep every device address and launch parameter, so that a captured run,
+  // replayed after them, works on the new lengths; what does not fit is an error. Page ids are not
+  // checked on the device. Ignored on the CPU.
+  bool cuda_graph = false;
+  std::int64_t max_kv_entries = 0;
 };
 
 // Arguments of one run; engines set them per layer.
@@ -77,7 +84,8 @@ class BatchAttention {
   // Throws invalid_argument or wrong_type for every inconsistency of these arrays that the host can
   // see, not_implemented for a shape this device has no kernel for, out_of_memory when the given
   // workspace is too small (the text gives the bytes needed). A failed plan leaves the last one.
-  // The arrays are copied, those on the device in the order of `stream`: they may change afterwards.
+  // The arrays are copied, those on the device in the order of `stream`: they may change
+  // afterwards.
   void plan(const AttentionShape& shape, const TensorView& qo_indptr, const PageTable& table,
             const AttentionPlanOptions& options = {}, Stream stream = {});
   // Ragged KV (shape.page_size == 0): kv_indptr i32 [batch + 1] on the host, in tokens.

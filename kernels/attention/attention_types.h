@@ -101,8 +101,9 @@ struct AttentionParams {
   i32 page_size;  // 0: ragged
   i32 num_pages;
   i32 total_q;
+  i32 num_workers;
   i64 total_kv;  // ragged: rows of k and v
-  i32 num_items, num_merges, num_indices, num_partial_rows, num_workers;
+  i32 num_items, num_merges, num_indices, num_partial_rows;
   i64 mask_bytes;
 };
 

@@ -39,7 +39,7 @@ void check_workspace_bytes(const TensorView& workspace, const PlannedAttention& 
   if (static_cast<std::size_t>(workspace.shape[0]) >= needed) return;
   check::fail("attention.plan", "workspace", fmt::format("{} bytes", workspace.shape[0]),
               fmt::format("at least {} bytes: {} partial rows of split KV, {} floats each", needed,
-                          planned.work.num_partial_rows, planned.shape.head_dim_vo + 1),
+                          planned.extent.num_partial_rows, planned.shape.head_dim_vo + 1),
               ErrorCode::out_of_memory);
 }
 
@@ -97,6 +97,8 @@ struct BatchAttention::Impl {
                 fmt::format("0 or more and below {}, the num_pages of k", params.num_pages));
   }
 
+  const PlannedAttention* in_force() const { return current ? &*current : nullptr; }
+
   Device device;
   std::optional<TensorView> workspace;
   std::optional<PlannedAttention> current;
@@ -118,13 +120,15 @@ void BatchAttention::set_workspace(std::optional<TensorView> workspace) {
 void BatchAttention::plan(const AttentionShape& shape, const TensorView& qo_indptr,
                           const PageTable& table, const AttentionPlanOptions& options,
                           Stream stream) {
-  impl_->adopt(plan_paged(impl_->device, shape, qo_indptr, table, options), &table.indices, stream);
+  impl_->adopt(plan_paged(impl_->device, shape, qo_indptr, table, options, impl_->in_force()),
+               &table.indices, stream);
 }
 
 void BatchAttention::plan(const AttentionShape& shape, const TensorView& qo_indptr,
                           const TensorView& kv_indptr, const AttentionPlanOptions& options,
                           Stream stream) {
-  impl_->adopt(plan_ragged(impl_->device, shape, qo_indptr, kv_indptr, options), nullptr, stream);
+  impl_->adopt(plan_ragged(impl_->device, shape, qo_indptr, kv_indptr, options, impl_->in_force()),
+               nullptr, stream);
 }
 
 void BatchAttention::run(const TensorView& q, const PagedKv& kv, const TensorView& out,

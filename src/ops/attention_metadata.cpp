@@ -39,14 +39,15 @@ Offsets offsets_of(const PlannedAttention& planned) {
   const bool paged = planned.shape.page_size > 0;
   Layout layout;
   Offsets offsets{};
-  offsets.items = layout.add<kernels::WorkItem>(planned.work.items.size());
+  offsets.items = layout.add<kernels::WorkItem>(static_cast<std::size_t>(planned.extent.num_items));
   offsets.worker_indptr = layout.add<std::int32_t>(planned.work.worker_indptr.size());
-  offsets.merges = layout.add<kernels::MergeItem>(planned.work.merges.size());
+  offsets.merges =
+      layout.add<kernels::MergeItem>(static_cast<std::size_t>(planned.extent.num_merges));
   offsets.qo_indptr = layout.add<std::int32_t>(lengths.qo_indptr.size());
   offsets.kv_indptr = layout.add<std::int32_t>(lengths.kv_indptr.size());
   offsets.kv_lens = layout.add<std::int32_t>(lengths.kv_lens.size());
   offsets.kv_indices =
-      layout.add<std::int32_t>(paged ? static_cast<std::size_t>(lengths.kv_entries()) : 0);
+      layout.add<std::int32_t>(paged ? static_cast<std::size_t>(planned.extent.num_kv_entries) : 0);
   offsets.bytes = layout.bytes();
   return offsets;
 }
@@ -73,7 +74,10 @@ void AttentionMetadata::upload(const PlannedAttention& planned, const TensorView
   std::vector<std::byte> staging(offsets.bytes);
   put(staging, offsets.items, work.items);
   put(staging, offsets.worker_indptr, work.worker_indptr);
-  put(staging, offsets.merges, work.merges);
+  // The merge of a captured graph covers all room there is: the rest points at no request.
+  std::vector<kernels::MergeItem> merges = work.merges;
+  merges.resize(static_cast<std::size_t>(planned.extent.num_merges), {.request = -1});
+  put(staging, offsets.merges, merges);
   put(staging, offsets.qo_indptr, lengths.qo_indptr);
   put(staging, offsets.kv_indptr, lengths.kv_indptr);
   put(staging, offsets.kv_lens, lengths.kv_lens);

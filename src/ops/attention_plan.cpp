@@ -52,6 +52,13 @@ void check_shape(const AttentionShape& shape) {
 void check_options(const AttentionPlanOptions& options) {
   check_at_least("window_left", options.window_left, -1);
   check_at_least("fixed_split_size", options.fixed_split_size, 0);
+  if (options.max_kv_entries < 0) {
+    check::fail(kOp, "max_kv_entries", fmt::format("{}", options.max_kv_entries), "0 or more");
+  }
+  if (options.cuda_graph && options.checked) {
+    check::fail(kOp, "checked", "true", "false with cuda_graph: the check waits for the device",
+                ErrorCode::not_implemented);
+  }
 }
 
 double mean_packed_rows(const AttentionLengths& lengths, int group_size) {
@@ -61,61 +68,81 @@ double mean_packed_rows(const AttentionLengths& lengths, int group_size) {
   return static_cast<double>(lengths.total_q()) * group_size / static_cast<double>(with_rows);
 }
 
-PlannedAttention plan_lengths(Device device, const AttentionShape& shape, AttentionLengths lengths,
-                              const AttentionPlanOptions& options) {
-  PlannedAttention planned{.shape = shape, .lengths = std::move(lengths)};
-  planned.checked = options.checked || env::flag("QUIRE_CHECKED");
-  const int group_size = shape.num_qo_heads / shape.num_kv_heads;
+// The kernel's configuration and tile for the device and this much work.
+void choose_tile(Device device, PlannedAttention& planned) {
+  const AttentionShape& shape = planned.shape;
   const kernels::AttentionConfig wanted{.q_dtype = check::to_kernel(shape.q_dtype),
                                         .kv_dtype = check::to_kernel(shape.kv_dtype),
                                         .o_dtype = check::to_kernel(shape.o_dtype),
                                         .head_dim_qk = shape.head_dim_qk,
                                         .head_dim_vo = shape.head_dim_vo};
-  plan::AttentionTile tile;
   dispatch(
       kOp, device,
       [&] {
         planned.config = cpu::attention_config(wanted);
-        tile = cpu::attention_tile(planned.config);
+        planned.tile = cpu::attention_tile(planned.config);
       },
       [&] {
         const cuda::AttentionTarget target = cuda::attention_target(
-            device.index, wanted, mean_packed_rows(planned.lengths, group_size));
+            device.index, wanted,
+            mean_packed_rows(planned.lengths, shape.num_qo_heads / shape.num_kv_heads));
         planned.config = target.config;
-        tile = target.tile;
+        planned.tile = target.tile;
       });
+}
+
+PlannedAttention plan_lengths(Device device, const AttentionShape& shape, AttentionLengths lengths,
+                              const AttentionPlanOptions& options,
+                              const PlannedAttention* current) {
+  PlannedAttention planned{.shape = shape, .lengths = std::move(lengths)};
+  planned.cuda_graph = options.cuda_graph && device.is_cuda();
+  planned.checked = !planned.cuda_graph && (options.checked || env::flag("QUIRE_CHECKED"));
+  const PlannedAttention* first =
+      planned.cuda_graph && current && current->cuda_graph ? current : nullptr;
+  if (first) {
+    planned.config = first->config;
+    planned.tile = first->tile;
+  } else {
+    choose_tile(device, planned);
+  }
   planned.work = plan::plan_attention({.qo_lens = planned.lengths.qo_lens,
                                        .kv_lens = planned.lengths.kv_lens,
-                                       .group_size = group_size,
+                                       .group_size = shape.num_qo_heads / shape.num_kv_heads,
                                        .num_kv_heads = shape.num_kv_heads,
                                        .causal = options.causal,
                                        .window_left = options.window_left,
                                        .fixed_split_size = options.fixed_split_size,
                                        .disable_split_kv = options.disable_split_kv},
-                                      tile);
+                                      planned.tile);
+  if (first) check_fits_graph(planned, *first);
+  planned.max_total_q = first ? first->max_total_q : planned.lengths.total_q();
+  planned.extent = first                ? first->extent
+                   : planned.cuda_graph ? graph_extent(planned, options)
+                                        : exact_extent(planned);
   return planned;
 }
 
 }  // namespace
 
 PlannedAttention plan_paged(Device device, const AttentionShape& shape, const TensorView& qo_indptr,
-                            const PageTable& table, const AttentionPlanOptions& options) {
+                            const PageTable& table, const AttentionPlanOptions& options,
+                            const PlannedAttention* current) {
   check_shape(shape);
   check_options(options);
   check_at_least("page_size", shape.page_size, 1);
   return plan_lengths(device, shape, read_paged_lengths(qo_indptr, table, shape.page_size, device),
-                      options);
+                      options, current);
 }
 
 PlannedAttention plan_ragged(Device device, const AttentionShape& shape,
                              const TensorView& qo_indptr, const TensorView& kv_indptr,
-                             const AttentionPlanOptions& options) {
+                             const AttentionPlanOptions& options, const PlannedAttention* current) {
   check_shape(shape);
   check_options(options);
   if (shape.page_size != 0) {
     check::fail(kOp, "page_size", fmt::format("{}", shape.page_size), "0 for ragged KV");
   }
-  return plan_lengths(device, shape, read_ragged_lengths(qo_indptr, kv_indptr), options);
+  return plan_lengths(device, shape, read_ragged_lengths(qo_indptr, kv_indptr), options, current);
 }
 
 }  // namespace quire

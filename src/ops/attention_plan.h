@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "attention/attention_types.h"
+#include "ops/attention_extent.h"
 #include "ops/attention_lengths.h"
 #include "plan/attention.h"
 #include "quire/attention.h"
@@ -14,17 +15,27 @@ struct PlannedAttention {
   AttentionShape shape;
   kernels::AttentionConfig config;
   AttentionLengths lengths;
+  plan::AttentionTile tile;
   plan::AttentionPlan work;
+  AttentionExtent extent;
   bool checked = false;
+  bool cuda_graph = false;
+  std::int64_t max_total_q = 0;  // rows of q of the first plan for CUDA graphs
 
-  std::size_t partial_bytes() const { return work.partial_bytes(shape.head_dim_vo); }
+  std::size_t partial_bytes() const {
+    return static_cast<std::size_t>(extent.num_partial_rows) * (shape.head_dim_vo + 1) *
+           sizeof(float);
+  }
 };
 
-// Same errors as BatchAttention::plan, except those of the workspace.
+// Same errors as BatchAttention::plan, except those of the workspace. `current`: the plan in force,
+// or null; one for CUDA graphs hands its tile and extent on to the next.
 PlannedAttention plan_paged(Device device, const AttentionShape& shape, const TensorView& qo_indptr,
-                            const PageTable& table, const AttentionPlanOptions& options);
+                            const PageTable& table, const AttentionPlanOptions& options,
+                            const PlannedAttention* current = nullptr);
 PlannedAttention plan_ragged(Device device, const AttentionShape& shape,
                              const TensorView& qo_indptr, const TensorView& kv_indptr,
-                             const AttentionPlanOptions& options);
+                             const AttentionPlanOptions& options,
+                             const PlannedAttention* current = nullptr);
 
 }  // namespace quire

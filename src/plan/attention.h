@@ -14,7 +14,7 @@ struct AttentionProblem {
   std::span<const std::int32_t> kv_lens;  // [batch]
   int group_size = 1;
   int num_kv_heads = 1;
-  bool causal = false;       // balance hints; coverage does not depend on them
+  bool causal = false;  // balance hints; coverage does not depend on them
   int window_left = -1;
   int fixed_split_size = 0;  // tokens, 0: free
   bool disable_split_kv = false;
@@ -28,8 +28,8 @@ struct AttentionTile {
 };
 
 struct AttentionPlan {
-  std::vector<kernels::WorkItem> items;          // grouped by worker
-  std::vector<std::int32_t> worker_indptr;       // [num_workers + 1]
+  std::vector<kernels::WorkItem> items;     // grouped by worker
+  std::vector<std::int32_t> worker_indptr;  // [num_workers + 1]
   std::vector<kernels::MergeItem> merges;
   std::int32_t num_partial_rows = 0;
 

@@ -15,7 +15,8 @@ constexpr std::int64_t kMaxInt32 = std::numeric_limits<std::int32_t>::max();
 
 // Longest parts that are tried, in units of a worker's fair share. Around 1 every part count that
 // matters is near one of these; below 1 several smaller parts even out unequal tiles.
-constexpr std::array kPartsOfFairShare = {1.5, 1.25, 1.1, 1.04, 1.0, 0.7, 0.52, 0.35, 0.26};
+constexpr std::array kPartsOfFairShare = {
+    1.5, 1.25, 1.1, 1.04, 1.0, 0.7, 0.52, 0.35, kSmallestPartOfFairShare};
 
 // A finer cut must be this much better: fewer parts mean less workspace and a steadier result.
 constexpr double kWorthwhile = 0.97;

@@ -11,6 +11,9 @@
 
 namespace quire::plan {
 
+// A part is never planned shorter than this share of a worker's even share of all work.
+inline constexpr double kSmallestPartOfFairShare = 0.26;
+
 // One way to cut: how many parts each row tile has, and the schedule that follows from it.
 struct KvSplit {
   struct Part {
