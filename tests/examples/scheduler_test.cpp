@@ -4,9 +4,6 @@
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
-#include <algorithm>
-#include <map>
-
 #include "support/expect_error.h"
 
 namespace quire::test {
@@ -24,54 +21,80 @@ std::int32_t invented_token(std::size_t request, int position) {
   return static_cast<std::int32_t>(1000 + request * 100 + position);
 }
 
-void check_step(const Step& step, const Scheduler& scheduler, const ModelLimits& limits) {
+// What a model would keep in the cache: here the token ids themselves.
+using Slots = std::vector<std::int32_t>;
+
+std::int32_t expected_token(const Scheduler& scheduler, std::size_t request, int position) {
+  const Ids& prompt = scheduler.request(request).prompt;
+  const int num_prompt = static_cast<int>(prompt.size());
+  return position < num_prompt ? prompt[position] : invented_token(request, position);
+}
+
+void check_sizes(const Step& step, const ModelLimits& limits) {
   const auto& batch = step.batch;
   RC_ASSERT(batch.token_ids.size() <= static_cast<std::size_t>(limits.max_batch_tokens));
   RC_ASSERT(step.chunks.size() <= static_cast<std::size_t>(limits.max_requests));
   RC_ASSERT(batch.qo_indptr.size() == step.chunks.size() + 1);
   RC_ASSERT(batch.logit_rows.size() == step.sampled.size());
+}
+
+// Writes a step's tokens where its page table says, then reads every request from its first token
+// on: what was shared, sent back or computed earlier must be there.
+void check_tokens(const Step& step, const Scheduler& scheduler, int page_size, Slots& slots) {
+  const auto& batch = step.batch;
+  const auto slot = [&](std::size_t chunk, int position) -> std::int32_t& {
+    const int page = batch.table.indices[batch.table.indptr[chunk] + position / page_size];
+    return slots.at(page * page_size + position % page_size);
+  };
   for (std::size_t i = 0; i < step.chunks.size(); ++i) {
     const Chunk& chunk = step.chunks[i];
-    const Request& request = scheduler.request(chunk.request);
     RC_ASSERT(chunk.begin < chunk.end);
     RC_ASSERT(batch.qo_indptr[i + 1] - batch.qo_indptr[i] == chunk.end - chunk.begin);
-    // The page table ends with the chunk: attention is causal from the end.
-    const int num_pages = batch.table.indptr[i + 1] - batch.table.indptr[i];
-    RC_ASSERT((num_pages - 1) * limits.page_size + batch.table.last_page_len[i] == chunk.end);
     for (int position = chunk.begin; position < chunk.end; ++position) {
       const int row = batch.qo_indptr[i] + position - chunk.begin;
-      const int num_prompt = static_cast<int>(request.prompt.size());
       RC_ASSERT(batch.positions[row] == position);
       RC_ASSERT(batch.batch_indices[row] == static_cast<std::int32_t>(i));
-      RC_ASSERT(batch.token_ids[row] == (position < num_prompt
-                                             ? request.prompt[position]
-                                             : invented_token(chunk.request, position)));
+      slot(i, position) = batch.token_ids[row];
+    }
+  }
+  for (std::size_t i = 0; i < step.chunks.size(); ++i) {
+    const Chunk& chunk = step.chunks[i];
+    // The page table ends with the chunk: attention is causal from the end.
+    const int num_pages = batch.table.indptr[i + 1] - batch.table.indptr[i];
+    RC_ASSERT((num_pages - 1) * page_size + batch.table.last_page_len[i] == chunk.end);
+    for (int position = 0; position < chunk.end; ++position) {
+      RC_ASSERT(slot(i, position) == expected_token(scheduler, chunk.request, position));
     }
   }
 }
 
+int number(int begin, int end) { return *rc::gen::resize(100, rc::gen::inRange(begin, end)); }
+
 TEST(Scheduler, every_request_gets_all_its_tokens) {
   const bool ok = rc::check("random requests and limits", [] {
-    const ModelLimits limits{.max_batch_tokens = *rc::gen::inRange(1, 20),
-                             .max_requests = *rc::gen::inRange(1, 5),
-                             .num_pages = *rc::gen::inRange(8, 30),
-                             .page_size = *rc::gen::inRange(1, 4)};
+    const ModelLimits limits{.max_batch_tokens = number(1, 20),
+                             .max_requests = number(1, 6),
+                             .num_pages = number(4, 16),
+                             .page_size = number(1, 4)};
+    const int capacity = limits.num_pages * limits.page_size;
     Scheduler scheduler(limits, 1000, *rc::gen::arbitrary<bool>());
-    const int num_requests = *rc::gen::inRange(1, 8);
+    const int num_requests = number(1, 8);
     for (int i = 0; i < num_requests; ++i) {
+      const int num_prompt = number(1, capacity);
       const auto prompt =
-          *rc::gen::container<Ids>(*rc::gen::inRange(1, 6), rc::gen::inRange<std::int32_t>(0, 2));
-      scheduler.add({.prompt = prompt, .max_new_tokens = *rc::gen::inRange(1, 3)});
+          *rc::gen::container<Ids>(num_prompt, rc::gen::elementOf(Ids{0, 0, 0, 0, 1}));
+      scheduler.add({.prompt = prompt, .max_new_tokens = number(1, capacity - num_prompt + 1)});
     }
+    Slots slots(capacity, -1);
     int num_steps = 0;
     for (Step step = scheduler.next(); !step.chunks.empty(); step = scheduler.next()) {
-      RC_ASSERT(++num_steps < 1000);
-      check_step(step, scheduler, limits);
+      RC_ASSERT(++num_steps < 2000);
+      check_sizes(step, limits);
+      check_tokens(step, scheduler, limits.page_size, slots);
       Ids tokens;
       for (const std::size_t request : step.sampled) {
-        const int position = static_cast<int>(scheduler.request(request).prompt.size()) +
-                             scheduler.num_generated(request);
-        tokens.push_back(invented_token(request, position));
+        const int num_prompt = static_cast<int>(scheduler.request(request).prompt.size());
+        tokens.push_back(invented_token(request, num_prompt + scheduler.num_generated(request)));
       }
       scheduler.complete(step, tokens, {});
     }
