@@ -78,6 +78,8 @@ class BatchAttention:
         fixed_split_size: int = 0,
         disable_split_kv: bool = False,
         checked: bool = False,
+        cuda_graph: bool = False,
+        max_kv_entries: int = 0,
         dry_run: bool = False,
         stream: Optional[int] = None,
     ) -> int:
@@ -89,6 +91,9 @@ class BatchAttention:
         waits for them, except kv_indices, which then stays where it is and must stay valid.
         causal and window_left here only improve the balance; run() decides. fixed_split_size: split
         KV at exact multiples of this many tokens. checked: verify page ids on the device too.
+        cuda_graph: for runs captured in a CUDA graph: the first such plan fixes shape, batch size,
+        rows of q and room for max_kv_entries page ids (ragged: tokens; 0: its own); later ones keep
+        every address and launch parameter, so that replays work on the new lengths.
         dry_run: only compute the bytes.
         stream: the one on which the runs will be (default: the current one of the library of the
         last run, the workspace or the page ids).
@@ -137,6 +142,8 @@ class BatchAttention:
             fixed_split_size,
             disable_split_kv,
             checked,
+            cuda_graph,
+            max_kv_entries,
             stream,
         )
         if not dry_run:

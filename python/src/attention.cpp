@@ -34,7 +34,7 @@ PlanArguments plan_arguments(int num_qo_heads, int num_kv_heads, int head_dim_qk
                              int page_size, bool hnd, const std::string& q_dtype,
                              const std::string& kv_dtype, const std::string& o_dtype, bool causal,
                              int window_left, int fixed_split_size, bool disable_split_kv,
-                             bool checked) {
+                             bool checked, bool cuda_graph, std::int64_t max_kv_entries) {
   constexpr const char* op = "attention.plan";
   return {{.num_qo_heads = num_qo_heads,
            .num_kv_heads = num_kv_heads,
@@ -49,7 +49,9 @@ PlanArguments plan_arguments(int num_qo_heads, int num_kv_heads, int head_dim_qk
            .window_left = window_left,
            .fixed_split_size = fixed_split_size,
            .disable_split_kv = disable_split_kv,
-           .checked = checked}};
+           .checked = checked,
+           .cuda_graph = cuda_graph,
+           .max_kv_entries = max_kv_entries}};
 }
 
 ffi::ObjectPtr<AttentionObject> create(const std::string& device) {
@@ -71,10 +73,11 @@ std::int64_t plan(AttentionObject* attention, bool dry_run, Tensor qo_indptr, Te
                   int num_kv_heads, int head_dim_qk, int head_dim_vo, int page_size, bool hnd,
                   std::string q_dtype, std::string kv_dtype, std::string o_dtype, bool causal,
                   int window_left, int fixed_split_size, bool disable_split_kv, bool checked,
-                  std::int64_t stream) {
+                  bool cuda_graph, std::int64_t max_kv_entries, std::int64_t stream) {
   const auto [shape, options] = plan_arguments(
       num_qo_heads, num_kv_heads, head_dim_qk, head_dim_vo, page_size, hnd, q_dtype, kv_dtype,
-      o_dtype, causal, window_left, fixed_split_size, disable_split_kv, checked);
+      o_dtype, causal, window_left, fixed_split_size, disable_split_kv, checked, cuda_graph,
+      max_kv_entries);
   if (indices && last_page_len) {
     const PageTable table{kv_indptr, *indices, *last_page_len};
     if (dry_run) {

@@ -198,14 +198,12 @@ class BatchPrefillWithPagedKVCacheWrapper(PrefillWrapper):
         if self._use_cuda_graph:
             for name, array, buffer in zip(names, index_arrays, buffers):
                 self._check_fits(name, array, buffer)
+            max_kv_entries = len(self._paged_kv_indices_buf)
+            arguments = {**arguments, "cuda_graph": True, "max_kv_entries": max_kv_entries}
         self._engine.plan(**arguments)
-        if self._use_cuda_graph:
-            # Accepted, so the buffers may change; the plan that counts reads page ids from them.
-            copies = {
-                name: self._static_copy(name, array, buffer)
-                for name, array, buffer in zip(names, index_arrays, buffers)
-            }
-            self._engine.plan(**{**arguments, "kv_indices": copies["paged_kv_indices"]})
+        if self._use_cuda_graph:  # for whoever reads them; the plan has copies
+            for name, array, buffer in zip(names, index_arrays, buffers):
+                self._static_copy(name, array, buffer)
         else:
             for name, array in zip(names, index_arrays):
                 setattr(self, f"_{name}_buf", self._on_device(array, name))

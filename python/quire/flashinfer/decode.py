@@ -147,15 +147,12 @@ class BatchDecodeWithPagedKVCacheWrapper(AttentionWrapper):
         )
         if self._use_cuda_graph:
             self._check_fits("indices", indices, self._paged_kv_indices_buf)
+            arguments |= {"cuda_graph": True, "max_kv_entries": len(self._paged_kv_indices_buf)}
         self._engine.plan(**arguments)
-        if self._use_cuda_graph:
-            # Accepted, so the buffers may change; the plan that counts reads page ids from them.
+        if self._use_cuda_graph:  # for whoever reads them; the plan has copies
             self._static_copy("indptr", indptr, self._paged_kv_indptr_buf)
             self._static_copy("last_page_len", last_page_len, self._paged_kv_last_page_len_buf)
-            arguments["kv_indices"] = self._static_copy(
-                "indices", indices, self._paged_kv_indices_buf
-            )
-            self._engine.plan(**arguments)
+            self._static_copy("indices", indices, self._paged_kv_indices_buf)
         else:
             self._paged_kv_indptr_buf = self._on_device(indptr, "indptr")
             self._paged_kv_indices_buf = self._on_device(indices, "indices")
