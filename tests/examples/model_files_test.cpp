@@ -97,7 +97,7 @@ std::string with_tensor(const std::string& dtype, const json& shape, const json&
 
 std::string good_bytes() { return safetensors_bytes(tensor_shapes(tiny_config())); }
 
-std::vector<Damage> damages() {
+std::vector<Damage> config_damages() {
   const auto invalid = ErrorCode::invalid_argument, missing = ErrorCode::not_implemented;
   return {
       {"no config", [](auto& d) { std::filesystem::remove(d / "config.json"); },
@@ -118,6 +118,11 @@ std::vector<Damage> damages() {
       config_value("text for a number", "vocab_size", "many", "type must be number", ErrorCode::io),
       config_value("other shape than the file", "intermediate_size", 80,
                    "mlp.gate_proj.weight: got shape [96, 64], expected [80, 64]", ErrorCode::io),
+  };
+}
+
+std::vector<Damage> file_damages() {
+  return {
       {"no weights", [](auto& d) { std::filesystem::remove(d / "model.safetensors"); },
        "model.safetensors: No such file or directory"},
       {"weights are a directory",
@@ -143,6 +148,11 @@ std::vector<Damage> damages() {
       weights(
           "header is no JSON", [] { return std::string("\4\0\0\0\0\0\0\0{{{{", 12); },
           "damaged header"),
+  };
+}
+
+std::vector<Damage> header_damages() {
+  return {
       weights(
           "no offsets", [] { return safetensors_bytes(json{{"a", {{"dtype", "F32"}}}}, 8); },
           "damaged header"),
@@ -183,6 +193,11 @@ std::vector<Damage> damages() {
             return safetensors_bytes(shapes);
           },
           "tensor model.layers.1.mlp.up_proj.weight is missing"),
+  };
+}
+
+std::vector<Damage> shard_damages() {
+  return {
       {"index is no JSON", [](auto& d) { write_file(d / "model.safetensors.index.json", "]"); },
        "parse error"},
       {"index leaves the directory",
@@ -205,8 +220,8 @@ std::vector<Damage> damages() {
   };
 }
 
-TEST(ModelFiles, damaged_ones_give_one_clear_line) {
-  for (const Damage& damage : damages()) {
+void expect_one_line(const std::vector<Damage>& damages) {
+  for (const Damage& damage : damages) {
     SCOPED_TRACE(damage.name);
     const TemporaryDirectory directory;
     write_tiny_model(directory.path());
@@ -222,6 +237,11 @@ TEST(ModelFiles, damaged_ones_give_one_clear_line) {
     }
   }
 }
+
+TEST(ModelFiles, damaged_configurations_give_one_line) { expect_one_line(config_damages()); }
+TEST(ModelFiles, damaged_files_give_one_line) { expect_one_line(file_damages()); }
+TEST(ModelFiles, contradicting_headers_give_one_line) { expect_one_line(header_damages()); }
+TEST(ModelFiles, damaged_shards_give_one_line) { expect_one_line(shard_damages()); }
 
 TEST(ModelFiles, the_program_fails_with_one_line_and_code_1) {
   const TemporaryDirectory directory;
