@@ -92,10 +92,11 @@ bool is_mapped(std::uint64_t address) {
 }
 
 // Every aligned 8 bytes of the parameters that look like an address must be memory of the device
-// the kernel runs on. Numbers cannot look like one: mapped addresses are above 2^40 here.
+// the kernel runs on. Programs, heaps and stacks are above kLowest; below it a sanitizer may have
+// mapped what two 32-bit numbers side by side look like.
 std::string foreign_pointer(const DeviceState& state, const FakeModule& module,
                             const unsigned char* params) {
-  constexpr std::uint64_t kLowest = std::uint64_t{1} << 40;
+  constexpr std::uint64_t kLowest = 0x5000'0000'0000;
   for (std::size_t at = 0; at + sizeof(std::uint64_t) <= module.code->params_bytes();
        at += sizeof(std::uint64_t)) {
     std::uint64_t word;

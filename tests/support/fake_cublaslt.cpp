@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <mutex>
 
 #include "core/numeric.h"
 #include "quire/tensor.h"
@@ -167,6 +168,9 @@ Status matmul(lt::Handle handle, lt::MatmulDesc desc_object, const void* alpha, 
       return kInvalidValue;
     }
   }
+  // Products of one stream run one after another: their workspace is one.
+  static std::mutex stream;
+  const std::lock_guard lock(stream);
   if (workspace_bytes > 0) std::memset(workspace, 0xff, workspace_bytes);
   const std::uint64_t k = op_columns(a_layout, desc.transpose_a);
   for (std::uint64_t column = 0; column < d_layout.columns; ++column) {
