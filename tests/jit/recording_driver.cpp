@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <set>
 
 namespace quire::test {
 namespace {
@@ -52,7 +53,9 @@ Result load_module(Module* module, const void* image) {
 
 Result get_function(Function* function, Module, const char* name) {
   if (const Result result = record("cuModuleGetFunction")) return result;
-  *function = ::strdup(name);  // lives as long as a real function: for the process
+  static std::set<std::string> names;  // a function is its name, and lives for the process
+  const std::lock_guard lock(g_mutex);
+  *function = const_cast<char*>(names.insert(name).first->c_str());
   return 0;
 }
 
