@@ -1,6 +1,8 @@
 # Flags of every target of this project (not of its users).
 add_library(quire_options INTERFACE)
-target_compile_options(quire_options INTERFACE -Wall -Wextra -Wshadow=local -Wno-missing-field-initializers)
+target_compile_options(quire_options INTERFACE -Wall -Wextra -Wshadow=local
+  -Wno-missing-field-initializers  # designated initializers leave out what has a default
+  $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)  # GCC 12 warns inside std::string's operator+
 if(QUIRE_SANITIZE)
   string(REPLACE "undefined" "undefined,float-cast-overflow" _sanitize "${QUIRE_SANITIZE}")
   target_compile_options(quire_options INTERFACE

@@ -19,6 +19,8 @@ from test_reports import Outcome, read_gtest, read_junit
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "build" / "test_reports"
+# Where the library looks for an NVRTC that came as a Python package.
+PYTHON_ENVIRONMENT = {"VIRTUAL_ENV": sys.prefix} if sys.prefix != sys.base_prefix else {}
 
 
 def run_logged(command: list[str], log: pathlib.Path, env: dict[str, str], timeout_s: float) -> str:
@@ -28,7 +30,7 @@ def run_logged(command: list[str], log: pathlib.Path, env: dict[str, str], timeo
             done = subprocess.run(
                 command,
                 cwd=ROOT,
-                env={**os.environ, **env},
+                env={**os.environ, **PYTHON_ENVIRONMENT, **env},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,

@@ -15,6 +15,7 @@ packages=(
   libgtest-dev librapidcheck-dev
 )
 nvrtc_wheel=nvidia-cuda-nvrtc==13.0.88
+jax=jax==0.10.2
 stamps=.cache/setup
 
 say() { echo "setup: $*"; }
@@ -57,6 +58,9 @@ install_python() {
   fi
   say "installing into .venv: tools/requirements.txt"
   .venv/bin/python -m pip install -q --disable-pip-version-check -r tools/requirements.txt
+  # Only for the tests that pass JAX arrays; they are skipped without it.
+  .venv/bin/python -m pip install -q --disable-pip-version-check "$jax" ||
+    say "$jax does not install here; tests with JAX arrays will be skipped"
   if ! has_system_nvrtc; then
     say "no NVRTC found, installing into .venv: $nvrtc_wheel"
     .venv/bin/python -m pip install -q --disable-pip-version-check "$nvrtc_wheel"
