@@ -112,6 +112,13 @@ def full_plan(build_dir: pathlib.Path) -> tuple[list[Build], list[Suite]]:
         cpp_suite(build_dir, "ops", "cpu", **released),
         *(cpp_suite(build_dir, room, "cpu", **released) for room in CPU_ROOMS),
         cpp_suite(build_dir, "examples", "cpu", **released),
+        cpp_suite(  # the others of this room are too large for the emulator
+            build_dir,
+            "examples",
+            "emulator",
+            env={"GTEST_FILTER": "DeviceAgreement*"},
+            **released,
+        ),
         Suite(
             "Python",
             [sys.executable, "-m", "pytest", "-q", "tests/python"],
@@ -150,7 +157,8 @@ def gpu_plan(build_dir: pathlib.Path) -> tuple[list[Build], list[Suite]]:
     """On a machine with a GPU and no compiler: everything is in `build_dir` already."""
     device = os.environ.get("QUIRE_TEST_DEVICE", "cuda:0")
     suites = [
-        cpp_suite(build_dir, room, device) for room in ("core", "jit", "cuda", "emulated", "ops")
+        cpp_suite(build_dir, room, device)
+        for room in ("core", "jit", "cuda", "emulated", "ops", "examples")
     ]
     suites.append(
         Suite(
