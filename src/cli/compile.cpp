@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <filesystem>
 #include <iterator>
 #include <memory>
@@ -102,6 +103,7 @@ void print_table(const std::vector<Build>& builds) {
 }
 
 void print_problems(const std::vector<Build>& builds) {
+  std::fflush(stdout);  // after the table, also where both go into one file
   for (const Build& build : builds) {
     if (build.problem.empty()) continue;
     fmt::print(stderr, "quire compile: {} {} for {}: {}\n", build.kernel.spec.name,

@@ -15,7 +15,6 @@ namespace quire::cli {
 namespace {
 
 constexpr int kKib = 1024;
-constexpr int kSmallestSmemBytes = 99 * kKib;
 
 std::string judge(const Build& build) {
   const jit::CompiledKernel& made = build.compiled;
@@ -68,12 +67,13 @@ int max_smem_bytes(const std::string& arch) {
     case 110:
       return 227 * kKib;
     default:
-      return kSmallestSmemBytes;
+      return 99 * kKib;
   }
 }
 
 bool is_for(const cuda::ListedKernel& kernel, const std::string& arch) {
-  if (kernel.large_smem && max_smem_bytes(arch) <= kSmallestSmemBytes) return false;
+  const auto limit = static_cast<std::size_t>(max_smem_bytes(arch));
+  if (kernel.large_smem && kernel.spec.dynamic_smem_bytes > limit) return false;
   return arch_number(arch) >= kernel.min_arch;
 }
 
