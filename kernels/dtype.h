@@ -1,4 +1,5 @@
-// Fixed-width names and dtypes shared by host and device code. No header is included: NVRTC has none.
+// Fixed-width names and dtypes shared by host and device code. No header is included: NVRTC has
+// none.
 #pragma once
 
 namespace quire::kernels {

@@ -1,8 +1,8 @@
 // Softmax with temperature and token sampling. Exact: sets are what their definitions say, ties are
 // broken by the lowest index. One random number a row comes from Philox4x32-10 (Salmon et al. 2011)
-// with key = seed of the row and counter = (offset of the row, stream). The stream is the output row
-// when one seed serves all rows, so that they differ, and 0 when every row has its own, so that a
-// request draws the same token wherever it stands in the batch. The same arguments give the same
+// with key = seed of the row and counter = (offset of the row, stream). The stream is the output
+// row when one seed serves all rows, so that they differ, and 0 when every row has its own, so that
+// a request draws the same token wherever it stands in the batch. The same arguments give the same
 // token on every device: sums are integers (docs/ops/sampling.md).
 #pragma once
 
@@ -26,9 +26,9 @@ struct PerRow {
 
 // probs = softmax(logits / temperature) over the last dimension. logits, probs [n, vocab]; logits
 // f32/f16/bf16, probs f32; vocab up to 2^23. temperature 0 puts all mass on the largest logit
-// (lowest index of ties). A row of -inf gives zeros; a row with a NaN, or with +inf at a temperature
-// above 0, gives NaN, and so does a negative or non-finite temperature in a tensor: the samplers
-// flag both. logits in f32 may be probs itself.
+// (lowest index of ties). A row of -inf gives zeros; a row with a NaN, or with +inf at a
+// temperature above 0, gives NaN, and so does a negative or non-finite temperature in a tensor: the
+// samplers flag both. logits in f32 may be probs itself.
 void softmax(const TensorView& logits, const TensorView& probs,
              const PerRow<float>& temperature = 1.f, Stream stream = {});
 

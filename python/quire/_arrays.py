@@ -35,7 +35,7 @@ _DTYPE_NAMES = {
 _LONG_NAMES = {short: long for long, short in _DTYPE_NAMES.items() if long not in ("float", "half")}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def dtype_name(dtype: Any) -> str:
     """Quire's name ("bf16", "f8e4m3", …) of a dtype of any library, or of its name.
 
@@ -304,7 +304,7 @@ _ADAPTERS = {
 _by_type: dict = {}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _adapter(cls: type) -> _DlpackArrays:
     return cls()
 

@@ -74,10 +74,10 @@ std::int64_t plan(AttentionObject* attention, bool dry_run, Tensor qo_indptr, Te
                   std::string q_dtype, std::string kv_dtype, std::string o_dtype, bool causal,
                   int window_left, int fixed_split_size, bool disable_split_kv, bool checked,
                   bool cuda_graph, std::int64_t max_kv_entries, std::int64_t stream) {
-  const auto [shape, options] = plan_arguments(
-      num_qo_heads, num_kv_heads, head_dim_qk, head_dim_vo, page_size, hnd, q_dtype, kv_dtype,
-      o_dtype, causal, window_left, fixed_split_size, disable_split_kv, checked, cuda_graph,
-      max_kv_entries);
+  const auto [shape, options] =
+      plan_arguments(num_qo_heads, num_kv_heads, head_dim_qk, head_dim_vo, page_size, hnd, q_dtype,
+                     kv_dtype, o_dtype, causal, window_left, fixed_split_size, disable_split_kv,
+                     checked, cuda_graph, max_kv_entries);
   if (indices && last_page_len) {
     const PageTable table{kv_indptr, *indices, *last_page_len};
     if (dry_run) {

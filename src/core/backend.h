@@ -16,7 +16,9 @@ void dispatch(const char* op, Device device, OnCpu&& on_cpu, [[maybe_unused]] On
     on_cuda();
   } else {
     throw Error(ErrorCode::not_implemented,
-                std::string(op) + ": device: got cuda, expected cpu: this build has no CUDA backend");
+                std::string(op) +
+                    ": device: got cuda, expected cpu: this build has no CUDA "
+                    "backend");
   }
 }
 

@@ -1,4 +1,5 @@
-// Argument checks of every operator. Each throws quire::Error with `op: argument: got X, expected Y`.
+// Argument checks of every operator. Each throws quire::Error, text
+// `op: argument: got X, expected Y`.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +21,7 @@ struct Arg {
 };
 
 [[noreturn]] void fail(std::string_view op, std::string_view argument, const std::string& got,
-                       const std::string& expected,
-                       ErrorCode code = ErrorCode::invalid_argument);
+                       const std::string& expected, ErrorCode code = ErrorCode::invalid_argument);
 
 void rank(const Arg& arg, int expected);
 void rank_at_least(const Arg& arg, int expected);
@@ -29,7 +29,7 @@ void dim(const Arg& arg, int index, std::int64_t expected, std::string_view mean
 void dtype(const Arg& arg, std::initializer_list<DType> allowed);
 void last_dim_contiguous(const Arg& arg);
 void contiguous(const Arg& arg);
-void device(const Arg& arg, const Arg& like);      // names both arguments and both devices
+void device(const Arg& arg, const Arg& like);  // names both arguments and both devices
 void same_shape(const Arg& arg, const Arg& like);
 // Non-null when it has elements, aligned to its element size, all sizes non-negative, and no
 // element written twice (stride 0) when `is_output`.

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
+import quire
 import reference
 import tvm_ffi
-
-import quire
 from quire import _arrays
 
 RNG = np.random.default_rng(13)

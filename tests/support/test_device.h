@@ -10,6 +10,7 @@ namespace quire::test {
 Device test_device();  // cuda:0 on the emulator: its fake driver shows one or more such devices
 bool is_emulated();    // every GPU thread is a fiber: use tiny sizes
 bool on_gpu();         // a real one
-Device other_device();  // a second device for mixed-device errors: the CPU for CUDA, cuda:0 for the CPU
+// A second device for mixed-device errors: the CPU for CUDA, cuda:0 for the CPU.
+Device other_device();
 
 }  // namespace quire::test

@@ -22,15 +22,15 @@ class TestTensor {
   static TestTensor from(const std::vector<double>& values, const Shape& shape, DType dtype);
   static TestTensor from(const std::vector<double>& values, const Shape& shape, DType dtype,
                          Device device);
-  static TestTensor ints(const std::vector<std::int32_t>& values);               // i32 [n]
+  static TestTensor ints(const std::vector<std::int32_t>& values);  // i32 [n]
   static TestTensor ints(const std::vector<std::int32_t>& values, Device device);
-  static TestTensor bytes(const std::vector<std::uint8_t>& values);              // u8 [n]
+  static TestTensor bytes(const std::vector<std::uint8_t>& values);  // u8 [n]
   static TestTensor poisoned(const Shape& shape, DType dtype);
 
   const TensorView& view() const { return view_; }
   operator const TensorView&() const { return view_; }
-  std::vector<double> values() const;           // downloaded; row-major
-  std::vector<std::uint8_t> raw() const;        // downloaded bytes
+  std::vector<double> values() const;     // downloaded; row-major
+  std::vector<std::uint8_t> raw() const;  // downloaded bytes
   bool guards_intact() const;
 
  private:
