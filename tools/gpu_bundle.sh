@@ -15,6 +15,7 @@ rm -rf "$out"
 mkdir -p "$out"/{src/cli,tests,lib,python,site}
 
 cp -a "$build"/src/libquire.so* "$out/src/"
+cp -L "$build"/emulator/libquire_emulator.so "$out/lib/"  # test programs link it
 cp "$build/src/cli/quire" "$out/src/cli/"
 cp "$build"/tests/test_* "$out/tests/"
 cp "$build/python/libquire_ffi.so" "$out/python/"

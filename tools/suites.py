@@ -35,13 +35,17 @@ def preset_build(preset: str, *arguments: str) -> Build:
     return Build(preset, ["tools/build.sh", preset, *arguments])
 
 
+def library_path(build_dir: pathlib.Path) -> str:
+    return f"{build_dir}/lib:{build_dir}/src:{os.environ.get('LD_LIBRARY_PATH', '')}"
+
+
 def cpp_suite(build_dir: pathlib.Path, room: str, device: str, **options) -> Suite:
     build = options.get("build", "release")
     label = f"{room} on {device}" + ("" if build == "release" else f", {build}")
     env = {"QUIRE_TEST_DEVICE": device, "OMP_WAIT_POLICY": "passive", **options.pop("env", {})}
     library_dir = build_dir / "lib"  # a bundle brings the libraries it needs along
     if library_dir.is_dir():
-        env["LD_LIBRARY_PATH"] = f"{library_dir}:{os.environ.get('LD_LIBRARY_PATH', '')}"
+        env["LD_LIBRARY_PATH"] = library_path(build_dir)
     command = [str(build_dir / "tests" / f"test_{room}")]
     return Suite(label, command, env=env, **options)
 
@@ -51,7 +55,7 @@ def python_env(build_dir: pathlib.Path) -> dict[str, str]:
     return {
         "PYTHONPATH": f"{ROOT}/python:{build_dir}/site",
         "QUIRE_LIBRARY_DIR": f"{build_dir}/python",
-        "LD_LIBRARY_PATH": f"{build_dir}/lib:{os.environ.get('LD_LIBRARY_PATH', '')}",
+        "LD_LIBRARY_PATH": library_path(build_dir),
     }
 
 

@@ -9,6 +9,7 @@ import pytest
 class NumpyLibrary:
     name = "numpy"
     mutable = True
+    device = "cpu"  # of new arrays
 
     def array(self, values, dtype=None):
         values = np.asarray(values)
@@ -27,6 +28,7 @@ class NumpyLibrary:
 class TorchLibrary:
     name = "torch"
     mutable = True
+    device = "cpu"
 
     def __init__(self):
         self.torch = pytest.importorskip("torch")
@@ -46,6 +48,7 @@ class JaxLibrary:
 
     def __init__(self):
         self.jax = pytest.importorskip("jax")
+        self.device = "cuda:0" if self.jax.default_backend() == "gpu" else "cpu"
 
     def array(self, values, dtype=None):
         return self.jax.numpy.asarray(np.asarray(values), dtype)
