@@ -90,7 +90,9 @@ std::string directory_of_this_library() {
   Dl_info info{};
   const auto* here = reinterpret_cast<const void*>(&directory_of_this_library);
   if (dladdr(here, &info) == 0 || info.dli_fname == nullptr) return {};
-  return fs::path(info.dli_fname).parent_path().string();
+  // A run path may have led here through "bin/../lib", which hides what is above.
+  std::error_code error;
+  return fs::canonical(info.dli_fname, error).parent_path().string();
 }
 
 std::vector<std::string> cuda_library_candidates(const std::vector<std::string>& sonames) {
