@@ -54,6 +54,11 @@ extern const char quire_kernel_name[] = "{0}";
 extern const unsigned quire_kernel_params_bytes = sizeof({1});
 extern const int quire_kernel_max_threads = {2};
 void quire_kernel_entry(const void* params) {{ {0}(*static_cast<const {1}*>(params)); }}
+void quire_kernel_clear_padding([[maybe_unused]] void* params) {{
+#if __has_builtin(__builtin_clear_padding)
+  __builtin_clear_padding(static_cast<{1}*>(params));
+#endif
+}}
 }}
 #pragma GCC visibility pop
 )",

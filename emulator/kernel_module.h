@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <string>
+#include <vector>
 
 namespace quire::emulator {
 
@@ -17,13 +18,15 @@ class KernelModule {
   // What host_compiler.h appends to the generated unit.
   const std::string& name() const { return name_; }
   void (*entry() const)(const void* params) { return entry_; }
-  std::size_t params_bytes() const { return params_bytes_; }
+  // The bytes of a parameter struct, zero where it has padding.
+  std::vector<unsigned char> params_without_padding(const void* params) const;
   int max_threads() const { return max_threads_; }
 
  private:
   void* library_ = nullptr;
   std::string name_;
   void (*entry_)(const void* params) = nullptr;
+  void (*clear_padding_)(void* params) = nullptr;
   std::size_t params_bytes_ = 0;
   int max_threads_ = 0;
 };

@@ -95,12 +95,13 @@ bool is_mapped(std::uint64_t address) {
 // the kernel runs on. Programs, heaps and stacks are above kLowest; below it a sanitizer may have
 // mapped what two 32-bit numbers side by side look like.
 std::string foreign_pointer(const DeviceState& state, const FakeModule& module,
-                            const unsigned char* params) {
+                            const void* params) {
   constexpr std::uint64_t kLowest = 0x5000'0000'0000;
-  for (std::size_t at = 0; at + sizeof(std::uint64_t) <= module.code->params_bytes();
+  const std::vector<unsigned char> bytes = module.code->params_without_padding(params);
+  for (std::size_t at = 0; at + sizeof(std::uint64_t) <= bytes.size();
        at += sizeof(std::uint64_t)) {
     std::uint64_t word;
-    std::memcpy(&word, params + at, sizeof word);
+    std::memcpy(&word, bytes.data() + at, sizeof word);
     if (word < kLowest) continue;
     const auto allocation = state.find(word, 0);
     if (allocation && allocation->device == module.device) continue;
@@ -132,8 +133,7 @@ Result launch(DeviceState& state, const FakeModule& module, GridLaunch grid) {
                       fmt::format("{}: {} bytes of dynamic shared memory, its limit is set to {}",
                                   grid.name, grid.smem_bytes, module.max_dynamic_smem_bytes));
   }
-  const auto* params = static_cast<const unsigned char*>(grid.params);
-  if (const std::string text = foreign_pointer(state, module, params); !text.empty()) {
+  if (const std::string text = foreign_pointer(state, module, grid.params); !text.empty()) {
     return state.fail(kIllegalAddress, grid.name + ": " + text);
   }
   const std::string fault = run_grid(grid);
