@@ -12,12 +12,13 @@ cd "$(dirname "$0")/.."
 build=build/release
 out=${1:-build/gpu}
 rm -rf "$out"
-mkdir -p "$out"/{src/cli,tests,lib,python,site}
+mkdir -p "$out"/{src/cli,tests,lib,python,site,examples/tinyllama}
 
 cp -a "$build"/src/libquire.so* "$out/src/"
 cp -L "$build"/emulator/libquire_emulator.so "$out/lib/"  # test programs link it
 cp "$build/src/cli/quire" "$out/src/cli/"
 cp "$build"/tests/test_* "$out/tests/"
+cp "$build/examples/tinyllama/tinyllama" "$out/examples/tinyllama/"
 cp "$build/python/libquire_ffi.so" "$out/python/"
 strip --strip-debug "$out"/tests/test_* "$(realpath "$out/src/libquire.so")"
 

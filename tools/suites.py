@@ -160,10 +160,9 @@ def tsan_plan(_build_dir: pathlib.Path) -> tuple[list[Build], list[Suite]]:
 def gpu_plan(build_dir: pathlib.Path) -> tuple[list[Build], list[Suite]]:
     """On a machine with a GPU and no compiler: everything is in `build_dir` already."""
     device = os.environ.get("QUIRE_TEST_DEVICE", "cuda:0")
-    suites = [
-        cpp_suite(build_dir, room, device)
-        for room in ("core", "jit", "cuda", "emulated", "ops", "examples")
-    ]
+    program = {"QUIRE_TINYLLAMA": str(build_dir / "examples" / "tinyllama" / "tinyllama")}
+    rooms = ("core", "jit", "cuda", "emulated", "ops", "examples")
+    suites = [cpp_suite(build_dir, room, device, env=program) for room in rooms]
     suites.append(
         Suite(
             "Python",
