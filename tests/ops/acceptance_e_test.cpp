@@ -1,11 +1,12 @@
 // NaN from someone else's kernel: what no request owns must not reach a result. On the emulator
-// shared memory itself starts as NaN.
+// shared memory itself starts as NaN, on a GPU a kernel before fills it.
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <vector>
 
 #include "support/attention_case.h"
+#include "support/poison_shared_memory.h"
 #include "support/test_device.h"
 
 namespace quire::test {
@@ -32,6 +33,7 @@ TEST(AcceptanceE, OneTokenAmongPoisonedPages) {
   const TestTensor indices = TestTensor::ints({kUsed}, kCpu), last = TestTensor::ints({1}, kCpu);
   BatchAttention attention(test_device());
   attention.plan(shape, indptr, PageTable{indptr, indices, last});
+  poison_shared_memory();
   attention.run(q, PagedKv{k, v, KvLayout::nhd}, out, lse.view(), {.causal = true});
   synchronize(test_device());
   // One token has all the weight: out is its v.

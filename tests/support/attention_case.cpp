@@ -8,6 +8,7 @@
 #include <numeric>
 #include <random>
 
+#include "support/poison_shared_memory.h"
 #include "support/reference_attention.h"
 #include "support/test_device.h"
 
@@ -213,6 +214,7 @@ AttentionAnswer AttentionBatch::run() const {
   BatchAttention attention(test_device());
   attention.set_workspace(workspace);
   plan(attention);
+  poison_shared_memory();
   if (paged()) {
     attention.run(q(), kv(), rows_view(out, vo), lse_view, options());
   } else {

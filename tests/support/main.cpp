@@ -3,11 +3,21 @@
 
 #include <cstdio>
 
+#include "support/poison_shared_memory.h"
 #include "support/test_device.h"
 
 #if QUIRE_WITH_CUDA
 #include "emulator/emulator.h"
 #endif
+
+namespace {
+
+// On a GPU every test starts with NaN in shared memory.
+class PoisonBeforeEachTest : public testing::EmptyTestEventListener {
+  void OnTestStart(const testing::TestInfo&) override { quire::test::poison_shared_memory(); }
+};
+
+}  // namespace
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
@@ -18,6 +28,9 @@ int main(int argc, char** argv) {
     std::fputs("QUIRE_TEST_DEVICE=emulator: this build has no CUDA backend\n", stderr);
     return 1;
 #endif
+  }
+  if (quire::test::on_gpu()) {
+    testing::UnitTest::GetInstance()->listeners().Append(new PoisonBeforeEachTest);
   }
   return RUN_ALL_TESTS();
 }
