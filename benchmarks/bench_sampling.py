@@ -18,7 +18,7 @@ MASS_TOLERANCE = 1e-5
 def exact_sets(logits: torch.Tensor) -> torch.Tensor:
     """[rows, vocab]: which tokens may be drawn, in double: top-p within the top-k tokens."""
     probs = torch.softmax(logits.double(), -1)
-    values, order = torch.sort(probs, -1, descending=True, stable=True)
+    values, order = torch.sort(probs, dim=-1, descending=True, stable=True)
     values, order = values[:, :TOP_K], order[:, :TOP_K]
     before = values.cumsum(-1) - values
     inside = before < (TOP_P + MASS_TOLERANCE) * values.sum(-1, keepdim=True)
