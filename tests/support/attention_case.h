@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,8 @@ struct AttentionCase {
   bool clean_padding = false;  // zeros, not NaN, where no request has a token
   int row_step = 1;            // the reference checks every row_step-th row
 };
+
+inline void PrintTo(const AttentionCase& c, std::ostream* out) { *out << c.name; }
 
 struct AttentionAnswer {
   std::vector<double> out, lse;
