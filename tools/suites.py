@@ -97,6 +97,7 @@ SANITIZER_ENV = {
     "UBSAN_OPTIONS": "print_stacktrace=1",
 }
 CPU_ROOMS = ("core", "plan", "kv")
+SANITIZED_ROOMS = (*CPU_ROOMS, "ops", "emulated", "examples")
 
 
 def full_plan(build_dir: pathlib.Path) -> tuple[list[Build], list[Suite]]:
@@ -109,6 +110,7 @@ def full_plan(build_dir: pathlib.Path) -> tuple[list[Build], list[Suite]]:
         cpp_suite(sanitize, "emulated", "emulator", **sanitized),
         cpp_suite(build_dir, "ops", "emulator", **released, **emulated),
         cpp_suite(sanitize, "ops", "cpu", **sanitized),
+        cpp_suite(sanitize, "examples", "cpu", **sanitized),
         *(cpp_suite(sanitize, room, "cpu", **sanitized) for room in CPU_ROOMS),
         cpp_suite(build_dir, "emulated", "emulator", **released),
         cpp_suite(build_dir, "jit", "cpu", **released),
@@ -142,7 +144,7 @@ def full_plan(build_dir: pathlib.Path) -> tuple[list[Build], list[Suite]]:
     binding = ("-DQUIRE_BUILD_PYTHON=ON", f"-DPython_EXECUTABLE={sys.executable}")
     builds = [
         preset_build("release", *binding),
-        preset_build("sanitize"),
+        preset_build("sanitize", *(f"test_{room}" for room in SANITIZED_ROOMS)),
         preset_build("no-cuda"),
     ]
     return builds, suites
