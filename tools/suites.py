@@ -93,7 +93,7 @@ def kernel_suites(quire: pathlib.Path) -> list[Suite]:
 
 
 SANITIZER_ENV = {
-    "ASAN_OPTIONS": "detect_stack_use_after_return=0",
+    "ASAN_OPTIONS": "detect_stack_use_after_return=0:allocator_may_return_null=1",
     "UBSAN_OPTIONS": "print_stacktrace=1",
 }
 CPU_ROOMS = ("core", "plan", "kv")
