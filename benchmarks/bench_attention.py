@@ -1,6 +1,6 @@
 """Prefill and decode beside cuDNN and FlashAttention-2, as PyTorch ships them.
 
-usage: bench_attention.py [TEXT]   only the cases whose title contains TEXT
+usage: bench_attention.py [TEXT]   only the cases whose title contains TEXT; others keep their rows
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def peer_implementations(
     inputs: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
     causal: bool,
     error: Callable[[torch.Tensor], float],
+    suffix: str = "",
 ) -> Iterator[Implementation]:
     """`inputs`: (q, k, v), each [batch, heads, tokens, head_dim]; `error` takes an output."""
     gqa = inputs[0][0].shape[1] != inputs[0][1].shape[1]
@@ -62,7 +63,7 @@ def peer_implementations(
             with sdpa_kernel(backend):
                 outputs[0] = scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=gqa)
 
-        yield Implementation(name, run, lambda outputs=outputs: error(outputs[0]))
+        yield Implementation(name + suffix, run, lambda outputs=outputs: error(outputs[0]))
 
 
 def prefill_case(
@@ -149,9 +150,7 @@ def planned(batch: PagedBatch, heads: tuple[int, int]) -> quire.BatchAttention:
 
 
 def decode_case(label: dict, kv_lens: list[int], heads: tuple[int, int], graph: bool) -> Case:
-    """One query token a request. With equal lengths the peers join in, on contiguous K and V: the
-    query heads that share a KV head are given to them as query tokens, which is their fastest way.
-    """
+    """One query token a request. With equal lengths the peers join in, on contiguous K and V."""
     count, (num_qo_heads, num_kv_heads) = len(kv_lens), heads
     kv_bytes = 4 * sum(kv_lens) * num_kv_heads * HEAD_DIM
     num_inputs = min(16, math.ceil(GRAPH_COVER_BYTES / kv_bytes) + 1) if graph else 1
@@ -178,11 +177,7 @@ def decode_case(label: dict, kv_lens: list[int], heads: tuple[int, int], graph: 
 
     implementations = [Implementation("quire", run, own_error)]
     if len(set(kv_lens)) == 1:
-        inputs = [peer_inputs(batch, heads) for batch in batches]
-        peers = peer_implementations(
-            inputs, False, lambda out: relative_error(out.reshape(exact.shape), exact)
-        )
-        implementations += peers
+        implementations += decode_peers(batches, heads, exact)
     label |= {
         "num_qo_heads": num_qo_heads,
         "num_kv_heads": num_kv_heads,
@@ -203,12 +198,26 @@ def decode_case(label: dict, kv_lens: list[int], heads: tuple[int, int], graph: 
     )
 
 
-def peer_inputs(batch: PagedBatch, heads: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+def decode_peers(
+    batches: list[PagedBatch], heads: tuple[int, int], exact: torch.Tensor
+) -> Iterator[Implementation]:
+    """Each peer twice where heads share K and V: with the query heads as they are, and packed,
+    that is with those that share a KV head as tokens of one head. Which is faster varies.
+    """
     num_qo_heads, num_kv_heads = heads
-    kv = [batch.contiguous(r) for r in range(len(batch.kv_lens))]
-    k, v = (torch.stack(t).transpose(1, 2).contiguous() for t in zip(*kv))
-    q = batch.q.unflatten(1, (num_kv_heads, num_qo_heads // num_kv_heads))
-    return q, k, v
+    plain, packed = [], []
+    for batch in batches:
+        kv = [batch.contiguous(r) for r in range(len(batch.kv_lens))]
+        k, v = (torch.stack(t).transpose(1, 2).contiguous() for t in zip(*kv))
+        plain.append((batch.q.unsqueeze(2), k, v))
+        packed.append((batch.q.unflatten(1, (num_kv_heads, num_qo_heads // num_kv_heads)), k, v))
+
+    def error(out: torch.Tensor) -> float:
+        return relative_error(out.reshape(exact.shape), exact)
+
+    yield from peer_implementations(plain, False, error)
+    if num_qo_heads != num_kv_heads:
+        yield from peer_implementations(packed, False, error, " packed")
 
 
 def cases() -> Iterator[Callable[[], Case]]:
@@ -237,7 +246,7 @@ def main() -> int:
             run_case(case, session)
         del case
         torch.cuda.empty_cache()
-    return finish(session, "attention")
+    return finish(session, "attention", keep_others=bool(wanted))
 
 
 if __name__ == "__main__":

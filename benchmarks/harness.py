@@ -230,12 +230,23 @@ def print_row(row: dict[str, Any]) -> None:
     )
 
 
-def finish(session: Session, family: str) -> int:
-    """Writes benchmarks/results/<device>-<family>.json; exit status 1 when Quire was wrong."""
+def case_key(row: dict[str, Any]) -> str:
+    return f"{row['op']} {json.dumps(row['shape'])}"
+
+
+def finish(session: Session, family: str, keep_others: bool = False) -> int:
+    """Writes benchmarks/results/<device>-<family>.json; exit status 1 when Quire was wrong.
+
+    keep_others: cases that did not run this time keep the rows they have there.
+    """
     name = f"{device_file_stem(session.device)}-{family}.json"
     path = ROOT / "benchmarks" / "results" / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [json.dumps(row) for row in session.rows]
+    kept: list[dict[str, Any]] = []
+    if keep_others and path.exists():
+        fresh = {case_key(row) for row in session.rows}
+        kept = [row for row in json.loads(path.read_text()) if case_key(row) not in fresh]
+    rows = [json.dumps(row) for row in [*kept, *session.rows]]
     path.write_text("[\n " + ",\n ".join(rows) + "\n]\n")
     print(f"written: {path.relative_to(ROOT)} ({len(rows)} rows)")
     return 1 if session.num_wrong else 0
