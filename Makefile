@@ -39,9 +39,10 @@ bench: ## CPU benchmarks: ratios to PyTorch, or to NumPy where PyTorch is missin
 bench-gpu: ## GPU benchmarks, from a finished build in BUILD_DIR (see docs/testing.md)
 	@BUILD_DIR=$(BUILD_DIR) benchmarks/run_gpu.sh $(PYTHON)
 
-wheel: ## the Python package, in dist/
+wheel: ## the Python package with the preset of precompiled kernels, in dist/
 	@tools/setup.sh test
-	@.venv/bin/python -m build --wheel --no-isolation --outdir dist .
+	@VIRTUAL_ENV=$(CURDIR)/.venv .venv/bin/python -m build --wheel --no-isolation --outdir dist \
+	  -Cbuild.targets=quire_ffi -Cbuild.targets=quire_cli -Cbuild.targets=quire_precompiled .
 
 format: ## format C++ and Python
 	@tools/setup.sh test
