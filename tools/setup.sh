@@ -2,7 +2,8 @@
 # Installs what building and testing need, and nothing that is there already.
 #
 #   tools/setup.sh build   Debian packages to build the library and the quire program
-#   tools/setup.sh test    the same, and a Python environment in .venv for tests and lint
+#   tools/setup.sh test    the same, and a Python environment in .venv for tests and lint; with
+#                          QUIRE_TEST_TORCH=VERSION also PyTorch, for the tests that pass its tensors
 #
 # Idempotent: when everything is in place it returns at once. Stamps in .cache/setup carry the hash
 # of what they stand for, so that a changed list is noticed.
@@ -67,6 +68,13 @@ install_python() {
   fi
 }
 
+# Only where asked for: outside of machines that have a CPU build, PyTorch brings gigabytes of CUDA.
+install_torch() {
+  say "installing into .venv: torch==$QUIRE_TEST_TORCH"
+  .venv/bin/python -m pip install -q --disable-pip-version-check "torch==$QUIRE_TEST_TORCH" ||
+    say "torch==$QUIRE_TEST_TORCH does not install here; its tests will be skipped"
+}
+
 # once NAME HASHED_FILE... -- COMMAND: runs COMMAND unless its stamp matches the files' hash.
 once() {
   local stamp="$stamps/$1" files=()
@@ -85,8 +93,9 @@ case "${1:-}" in
   build) once packages tools/setup.sh -- install_packages ;;
   test)
     once packages tools/setup.sh -- install_packages
-    [ -x .venv/bin/python ] || rm -f "$stamps/python"
+    [ -x .venv/bin/python ] || rm -f "$stamps/python" "$stamps/torch"
     once python tools/setup.sh tools/requirements.txt -- install_python
+    [ -z "${QUIRE_TEST_TORCH:-}" ] || once torch tools/setup.sh -- install_torch
     ;;
   *)
     echo "usage: tools/setup.sh build|test" >&2
