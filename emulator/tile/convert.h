@@ -1,4 +1,4 @@
-// 16-bit floating-point storage and conversions, bit by bit. Twin of kernels/tile/convert.h.
+// 16-bit and 8-bit floating-point storage, and conversions, bit by bit. Twin of kernels/tile/convert.h.
 #pragma once
 
 #include "tile/math.h"
@@ -10,6 +10,9 @@ struct bf16 {
 };
 struct f16 {
   u16 bits;
+};
+struct f8e4m3 {
+  u8 bits;
 };
 
 inline float to_float(float x) { return x; }
@@ -69,6 +72,10 @@ struct Storage<DType::bf16> {
 template <>
 struct Storage<DType::f16> {
   using type = f16;
+};
+template <>
+struct Storage<DType::f8e4m3> {
+  using type = f8e4m3;
 };
 template <>
 struct Storage<DType::u8> {

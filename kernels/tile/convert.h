@@ -1,4 +1,5 @@
-// 16-bit floating-point storage and conversions, by PTX. Round to nearest even. GPU side.
+// 16-bit and 8-bit floating-point storage, and conversions, by PTX. Round to nearest even. GPU
+// side.
 #pragma once
 
 #include "tile/math.h"
@@ -11,6 +12,10 @@ struct bf16 {
 };
 struct f16 {
   u16 bits;
+};
+// 8-bit storage: 4 exponent bits, 3 mantissa bits, no infinity.
+struct f8e4m3 {
+  u8 bits;
 };
 
 inline float to_float(float x) { return x; }
@@ -70,6 +75,10 @@ struct Storage<DType::bf16> {
 template <>
 struct Storage<DType::f16> {
   using type = f16;
+};
+template <>
+struct Storage<DType::f8e4m3> {
+  using type = f8e4m3;
 };
 template <>
 struct Storage<DType::u8> {

@@ -26,6 +26,13 @@ inline void ldmatrix_x4_trans(u32 (&r)[4], const void* row) {
                : "r"(shared_address(row))
                : "memory");
 }
+// The inverse of ldmatrix_x4: lane 8 i + j gives the address of row j of matrix i. sm_90 and up.
+inline void stmatrix_x4(void* row, u32 r0, u32 r1, u32 r2, u32 r3) {
+  asm volatile(
+      "stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(shared_address(row)),
+      "r"(r0), "r"(r1), "r"(r2), "r"(r3)
+      : "memory");
+}
 
 // d[16 x 8] += a[16 x 16] b[16 x 8], f32 accumulators, T = bf16 or f16.
 template <class T>

@@ -19,9 +19,9 @@ inline int block_index() { return static_cast<int>(blockIdx.x); }
 inline int block_index_y() { return static_cast<int>(blockIdx.y); }
 inline int num_blocks() { return static_cast<int>(gridDim.x); }
 
-// The block's dynamic shared memory, aligned to 128 bytes.
+// The block's dynamic shared memory, aligned to 1024 bytes.
 inline u8* shared_memory() {
-  extern __shared__ __align__(128) u8 smem[];
+  extern __shared__ __align__(1024) u8 smem[];
   return smem;
 }
 
