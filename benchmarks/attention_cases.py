@@ -18,7 +18,7 @@ from attention_inputs import (
     random_tensors,
     reference,
 )
-from attention_peers import ALL, decode_peers, prefill_peers
+from attention_peers import ALL, decode_peers, fa3_on_pages, prefill_peers
 from harness import Case, Implementation
 
 BF16_ERROR = 4e-3
@@ -111,7 +111,7 @@ def attention_case(
     """page_sizes: 0 is contiguous KV; the first is "quire", each other one a row of its own."""
     tensors = random_tensors(problem)
     exact = reference(problem, tensors)
-    implementations = []
+    implementations, on_pages = [], []
     for page_size in page_sizes:
         name = f"quire page {page_size}" if page_size else "quire contiguous"
         pages = paged(problem, tensors, page_size) if page_size else None
@@ -120,11 +120,14 @@ def attention_case(
                 name if implementations else "quire", problem, [(tensors, pages)], exact
             )
         )
+        if pages and "fa3" in peers:
+            name = "fa3 paged" if page_size == page_sizes[0] else f"fa3 page {page_size}"
+            on_pages += fa3_on_pages(name, problem, tensors, pages, exact)
     return Case(
         "attention",
         op,
         shape,
-        [*implementations, *prefill_peers(problem, tensors, exact, peers)],
+        [*implementations, *prefill_peers(problem, tensors, exact, peers), *on_pages],
         BF16_ERROR,
         flops=problem.flops(),
         bytes=problem.bytes(),

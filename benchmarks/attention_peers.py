@@ -13,6 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 SDPA = {"cudnn": SDPBackend.CUDNN_ATTENTION, "fa2": SDPBackend.FLASH_ATTENTION}
 ALL = ("cudnn", "fa2", "fa3")
+QKV = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def prefill_peers(
@@ -20,21 +21,20 @@ def prefill_peers(
 ) -> Iterator[Implementation]:
     """Those of `names` that can compute the problem, on contiguous tensors."""
     is_square = problem.qo_lens == problem.kv_lens
-    plain = problem.window_left < 0 and problem.head_dim_vo == problem.head_dim_qk
-    for name in names:
-        if name == "fa3":
-            call = fa3_peer.prefill(problem, tensors)
-            if call is not None:
-                yield fa3_implementation("fa3", [call], reference)
-        elif problem.is_uniform and problem.window_left < 0 and (is_square or not problem.causal):
-            if plain or name == "cudnn":
-                yield sdpa_implementation(name, problem, [tensors], reference)
-        elif name == "fa2" and problem.head_dim_vo == problem.head_dim_qk:
-            yield fa2_implementation(problem, tensors, reference)
-        elif name == "cudnn" and problem.is_uniform and plain:
-            yield sdpa_implementation(
-                name, problem, [tensors], reference, end_aligned_mask(problem)
-            )
+    same_dims = problem.head_dim_vo == problem.head_dim_qk
+    if problem.is_uniform and problem.window_left < 0:
+        sets = [batched(problem, tensors)]
+        is_simple = is_square or not problem.causal
+        if "cudnn" in names:
+            bias = None if is_simple else end_aligned_mask(problem)
+            yield sdpa_implementation("cudnn", problem, sets, reference, bias)
+        if "fa2" in names and is_simple and same_dims:
+            yield sdpa_implementation("fa2", problem, sets, reference)
+    if "fa2" in names and same_dims and not (problem.is_uniform and is_square):
+        yield fa2_implementation(problem, tensors, reference)
+    call = fa3_peer.prefill(problem, tensors) if "fa3" in names else None
+    if call is not None:
+        yield fa3_implementation("fa3", [call], reference)
 
 
 def end_aligned_mask(problem: Problem) -> torch.Tensor:
@@ -45,34 +45,27 @@ def end_aligned_mask(problem: Problem) -> torch.Tensor:
     return bias.masked_fill_(hidden, -torch.inf)
 
 
+def batched(problem: Problem, tensors: Tensors) -> QKV:
+    """As PyTorch takes them: [batch, heads, tokens, head_dim]; the memory stays as it is."""
+    batch = len(problem.qo_lens)
+    views = (t.unflatten(0, (batch, -1)) for t in (tensors.q, tensors.k, tensors.v))
+    return tuple(view.transpose(1, 2) for view in views)
+
+
 def sdpa_implementation(
     name: str,
     problem: Problem,
-    inputs: list[Tensors],
+    sets: list[QKV],
     reference: Reference,
     bias: torch.Tensor | None = None,
     packed: bool = False,
 ) -> Implementation:
-    """packed (one query token a request): the heads that share a KV head as tokens of one head."""
-    batch, num_kv_heads = len(problem.qo_lens), problem.num_kv_heads
-    group = problem.num_qo_heads // num_kv_heads
-
-    def batched(x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(0, (batch, -1)).transpose(1, 2)
-
-    sets = [
-        (
-            t.q.unflatten(1, (num_kv_heads, group)) if packed else batched(t.q),
-            batched(t.k),
-            batched(t.v),
-        )
-        for t in inputs
-    ]
+    """packed: q holds the heads that share a KV head as tokens of one head."""
     backend = SDPA[name]
     options = {
         "attn_mask": bias,
         "is_causal": problem.causal and bias is None,
-        "enable_gqa": group > 1 and not packed,
+        "enable_gqa": problem.num_qo_heads > problem.num_kv_heads and not packed,
     }
     outputs = {}
 
@@ -114,15 +107,27 @@ def fa3_implementation(
     return Implementation(name, fa3_peer.runner(calls), error)
 
 
+def fa3_on_pages(
+    name: str, problem: Problem, tensors: Tensors, pages: Pages, reference: Reference
+) -> Iterator[Implementation]:
+    call = fa3_peer.paged_prefill(problem, tensors.q, pages)
+    if call is not None:
+        yield fa3_implementation(name, [call], reference)
+
+
 def decode_peers(
     problem: Problem, inputs: list[Tensors], pools: list[Pages], reference: Reference
 ) -> Iterator[Implementation]:
-    """cuDNN and FA2 on contiguous KV of equal lengths, with the query heads as they are and packed
-    (which is faster varies); FA3 on the pages."""
+    """cuDNN and FA2 on KV of equal lengths, heads before tokens in memory, with the query heads as
+    they are and packed (which is faster varies); FA3 on the pages."""
+    group = problem.num_qo_heads // problem.num_kv_heads
     if problem.is_uniform:
-        for packed in (False, True) if problem.num_qo_heads > problem.num_kv_heads else (False,):
-            for name in SDPA:
-                yield sdpa_implementation(name, problem, inputs, reference, packed=packed)
+        sets = [tuple(t.contiguous() for t in batched(problem, tensors)) for tensors in inputs]
+        for name in SDPA:
+            yield sdpa_implementation(name, problem, sets, reference)
+        packed = [(q.squeeze(2).unflatten(1, (-1, group)), k, v) for q, k, v in sets]
+        for name in SDPA if group > 1 else ():
+            yield sdpa_implementation(name, problem, packed, reference, packed=True)
     calls = [fa3_peer.decode(problem, t.q, pages) for t, pages in zip(inputs, pools)]
     if all(calls):
         yield fa3_implementation("fa3", calls, reference)

@@ -145,35 +145,56 @@ def prefill(problem: Problem, tensors: Tensors) -> Call | None:
     return Call(problem, *dense, splits)
 
 
+def page_table(pages: Pages) -> torch.Tensor:
+    """[batch, most pages of a request]"""
+    counts = pages.kv_indptr.diff().tolist()
+    table = torch.zeros(len(counts), max(counts), dtype=torch.int32)
+    for request, count in enumerate(counts):
+        begin = int(pages.kv_indptr[request])
+        table[request, :count] = pages.kv_indices[begin : begin + count]
+    return table.to(pages.k_pool.device)
+
+
+def on_pages(
+    problem: Problem, q: torch.Tensor, pages: Pages, num_splits: int, **fields: object
+) -> Call:
+    """q: [batch, tokens, heads, head_dim]"""
+    table = page_table(pages)
+    num_pages, page_size = pages.k_pool.shape[:2]
+    fields |= {
+        "page_table": table,
+        "page_table_stride": table.shape[1],
+        "seqlen_k": table.shape[1] * page_size,
+        "page_size": page_size,
+        "num_pages": num_pages,
+    }
+    return Call(problem, q, pages.k_pool, pages.v_pool, num_splits, **fields)
+
+
+def paged_prefill(problem: Problem, q: torch.Tensor, pages: Pages) -> Call | None:
+    """Equal lengths, whole pages, no splits."""
+    loaded = library(problem.head_dim_qk)
+    if loaded is None or not loaded.fa3_kernels() & PAGED_CAUSAL or problem.window_left >= 0:
+        return None
+    batch, kv_len = len(problem.qo_lens), problem.kv_lens[0]
+    if not problem.is_uniform or not problem.causal or kv_len % pages.k_pool.shape[1]:
+        return None
+    if num_splits(problem, batch, kv_len, is_paged=True) > 1:
+        return None
+    return on_pages(problem, q.unflatten(0, (batch, -1)), pages, 1)
+
+
 def decode(problem: Problem, q: torch.Tensor, pages: Pages) -> Call | None:
     """One query token a request over a paged cache, KV split as FA3 does."""
     loaded = library(problem.head_dim_qk)
     if loaded is None or not loaded.fa3_kernels() & DECODE:
         return None
-    counts = pages.kv_indptr.diff().tolist()
-    page_size = pages.k_pool.shape[1]
-    table = torch.zeros(len(counts), max(counts), dtype=torch.int32)
-    for request, count in enumerate(counts):
-        begin = int(pages.kv_indptr[request])
-        table[request, :count] = pages.kv_indices[begin : begin + count]
+    lengths = torch.tensor(problem.kv_lens, dtype=torch.int32, device=q.device)
     # With lengths on the device FA3 takes the splits of one request as the most there may be.
-    room = max(counts) * page_size
-    splits = num_splits(problem, 1, room, is_paged=True)
+    splits = num_splits(problem, 1, max(problem.kv_lens), is_paged=True)
     if splits < 2:
         return None
-    return Call(
-        problem,
-        q.unsqueeze(1),
-        pages.k_pool,
-        pages.v_pool,
-        splits,
-        seqused_k=torch.tensor(problem.kv_lens, dtype=torch.int32, device=q.device),
-        page_table=table.to(q.device),
-        page_table_stride=max(counts),
-        seqlen_k=room,
-        page_size=page_size,
-        num_pages=pages.k_pool.shape[0],
-    )
+    return on_pages(problem, q.unsqueeze(1), pages, splits, seqused_k=lengths)
 
 
 def runner(calls: list[Call]) -> Callable[[int], None]:
