@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import quire
 import torch
 from attention_inputs import (
     DEVICE,
+    DTYPE,
     Pages,
     Problem,
     Reference,
     Tensors,
+    converted,
     paged,
     random_tensors,
     reference,
@@ -22,6 +25,7 @@ from attention_peers import ALL, decode_peers, fa3_on_pages, prefill_peers
 from harness import Case, Implementation
 
 BF16_ERROR = 4e-3
+DTYPE_NAMES = {DTYPE: "bf16", torch.float8_e4m3fn: "bf16 with e4m3 KV"}
 GRAPH_COVER_BYTES = 200 << 20  # a graph rotates over KV-caches of at least this much together
 
 
@@ -50,7 +54,7 @@ def shape_label(sizes: dict[str, Any], problem: Problem, page_size: int) -> dict
         "head_dim": dims[0] if dims[0] == dims[1] else "/".join(map(str, dims)),
         **causal,
         "page_size": page_size,
-        "dtype": "bf16",
+        "dtype": DTYPE_NAMES[problem.kv_dtype],
     }
 
 
@@ -73,6 +77,7 @@ def planned(problem: Problem, tensors: Tensors, pages: Pages | None) -> quire.Ba
             pages.kv_indices.to(DEVICE),
             pages.kv_last_page_len,
             page_size=pages.k_pool.shape[1],
+            kv_dtype=pages.k_pool.dtype,
             **options,
         )
     return attention
@@ -138,21 +143,29 @@ def attention_case(
 def decode_case(
     op: str, shape: dict[str, Any], problem: Problem, page_size: int, graph: bool
 ) -> Case:
-    """One query token a request."""
+    """One query token a request. For KV in another type Quire runs on both, peers on bf16."""
     num_inputs = 1
     if graph:
         num_inputs = min(16, math.ceil(GRAPH_COVER_BYTES / problem.bytes()) + 1)
     inputs = [random_tensors(problem) for _ in range(num_inputs)]
     pools = [paged(problem, tensors, page_size) for tensors in inputs]
     exact = reference(problem, inputs[0])
+    implementations = [
+        own_implementation("quire", problem, list(zip(inputs, pools)), exact),
+        *decode_peers(problem, inputs, pools, exact),
+    ]
+    if problem.kv_dtype != DTYPE:
+        for implementation in implementations:
+            implementation.bytes = replace(problem, kv_dtype=DTYPE).bytes()
+        implementations[0].name = "quire bf16 KV"
+        pools = [converted(pages, problem.kv_dtype) for pages in pools]
+        own = own_implementation("quire", problem, list(zip(inputs, pools)), exact)
+        implementations.insert(0, own)
     return Case(
         "attention",
         op,
         shape,
-        [
-            own_implementation("quire", problem, list(zip(inputs, pools)), exact),
-            *decode_peers(problem, inputs, pools, exact),
-        ],
+        implementations,
         BF16_ERROR,
         flops=problem.flops(),
         bytes=problem.bytes(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -26,6 +26,7 @@ class Problem:
     head_dim_vo: int
     causal: bool
     window_left: int = -1
+    kv_dtype: torch.dtype = DTYPE  # of Quire's pages; contiguous K and V have the same values
 
     @property
     def is_uniform(self) -> bool:
@@ -45,13 +46,14 @@ class Problem:
         return 2 * self.seen_pairs() * self.num_qo_heads * (self.head_dim_qk + self.head_dim_vo)
 
     def bytes(self) -> float:
-        """Every element of q, k, v and out once, 2 bytes each."""
+        """Every element of q, k, v and out once."""
         tokens = sum(self.kv_lens)
         if self.window_left >= 0:
             reach = [q + self.window_left for q in self.qo_lens]
             tokens = sum(min(kv_len, r) for kv_len, r in zip(self.kv_lens, reach))
-        rows = sum(self.qo_lens) * self.num_qo_heads + tokens * self.num_kv_heads
-        return 2 * rows * (self.head_dim_qk + self.head_dim_vo)
+        rows = DTYPE.itemsize * sum(self.qo_lens) * self.num_qo_heads
+        rows += self.kv_dtype.itemsize * tokens * self.num_kv_heads
+        return rows * (self.head_dim_qk + self.head_dim_vo)
 
 
 @dataclass
@@ -87,14 +89,19 @@ def random_tensors(problem: Problem) -> Tensors:
     total_kv = sum(problem.kv_lens)
     return Tensors(
         q=normal(sum(problem.qo_lens), problem.num_qo_heads, problem.head_dim_qk),
-        k=normal(total_kv, problem.num_kv_heads, problem.head_dim_qk),
-        v=normal(total_kv, problem.num_kv_heads, problem.head_dim_vo),
+        k=normal(total_kv, problem.num_kv_heads, problem.head_dim_qk)
+        .to(problem.kv_dtype)
+        .to(DTYPE),
+        v=normal(total_kv, problem.num_kv_heads, problem.head_dim_vo)
+        .to(problem.kv_dtype)
+        .to(DTYPE),
         qo_indptr=indptr(problem.qo_lens),
         kv_indptr=indptr(problem.kv_lens),
     )
 
 
 def paged(problem: Problem, tensors: Tensors, page_size: int) -> Pages:
+    """In bf16."""
     counts = [math.ceil(length / page_size) for length in problem.kv_lens]
     kv_indices = torch.randperm(sum(counts)).int()
     first_page = indptr(counts)
@@ -118,6 +125,10 @@ def paged(problem: Problem, tensors: Tensors, page_size: int) -> Pages:
         kv_indices=kv_indices,
         kv_last_page_len=torch.tensor(last, dtype=torch.int32),
     )
+
+
+def converted(pages: Pages, dtype: torch.dtype) -> Pages:
+    return replace(pages, k_pool=pages.k_pool.to(dtype), v_pool=pages.v_pool.to(dtype))
 
 
 def sample(count: int, limit: int) -> list[int]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -56,6 +56,7 @@ DECODE = [
     (128, 4096, (32, 32), False),
     (128, 4096, (64, 8), False),
 ]
+DECODE_FP8 = [(64, 2048, (32, 8)), (128, 4096, (32, 8)), (256, 1024, (32, 8)), (128, 4096, (32, 4))]
 # What FlashInfer's own benchmarks run, in bf16.
 FLASHINFER_PREFILL = ((128, 1024), (64, 2048), (32, 4096), (16, 8192), (1, 32768))
 FLASHINFER_MIXED = [  # 128 decode requests: context; prompts: new tokens, all tokens
@@ -155,6 +156,10 @@ def decode_cases() -> Iterator[Planned]:
     uneven = [*(128 + (1024 - 128) * i // 62 for i in range(63)), 65536]
     sizes = {"batch": 64, "kv_len": "63 x 128..1024, 1 x 65536"}
     yield Planned("decode", sizes, ragged([1] * 64, uneven, (32, 8)), page_sizes)
+    for batch, kv_len, heads in DECODE_FP8:
+        problem = uniform(batch, 1, kv_len, heads, 128, False)
+        problem = replace(problem, kv_dtype=torch.float8_e4m3fn)
+        yield Planned("decode_fp8", {"batch": batch, "kv_len": kv_len}, problem, page_sizes)
 
 
 def flashinfer_cases() -> Iterator[Planned]:
