@@ -20,7 +20,7 @@ import traces
 from attention_cases import attention_case, decode_case, shape_label, uniform
 from attention_inputs import Problem
 from attention_peers import ALL
-from harness import Case, finish, is_wanted, open_session, run_case
+from harness import Case, finish, is_wanted, open_session, run_case, write_rows
 
 Heads = tuple[int, int]
 DECODE_PAGE_SIZE = 16
@@ -203,8 +203,13 @@ def main() -> int:
     torch.manual_seed(0)
     session = open_session()
     for planned in chosen:
-        run_case(planned.build(), session)
+        try:
+            run_case(planned.build(), session)
+        except (NotImplementedError, RuntimeError, ValueError) as problem:
+            print(f"{planned.title}\n  FAILED: {str(problem).splitlines()[0]}", flush=True)
+            session.num_wrong += 1
         torch.cuda.empty_cache()
+        write_rows(session, "attention", keep_others=True)  # a run that is cut short leaves these
     return finish(session, "attention", keep_others=bool(wanted))
 
 

@@ -265,8 +265,8 @@ def case_key(row: dict[str, Any]) -> str:
     return f"{row['op']} {json.dumps(row['shape'])}"
 
 
-def finish(session: Session, family: str, keep_others: bool = False) -> int:
-    """Writes benchmarks/results/<device>-<family>.json; exit status 1 when Quire was wrong.
+def write_rows(session: Session, family: str, keep_others: bool) -> str:
+    """Writes benchmarks/results/<device>-<family>.json and says so.
 
     keep_others: cases that did not run this time keep the rows they have there.
     """
@@ -278,8 +278,13 @@ def finish(session: Session, family: str, keep_others: bool = False) -> int:
         fresh = {case_key(row) for row in session.rows}
         kept = [row for row in json.loads(path.read_text()) if case_key(row) not in fresh]
     rows = [json.dumps(row) for row in [*kept, *session.rows]]
-    path.write_text("[\n " + ",\n ".join(rows) + "\n]\n")
-    print(f"written: {path.relative_to(ROOT)} ({len(rows)} rows)")
+    path.write_text("[\n " + ",\n ".join(rows) + "\n]\n" if rows else "[]\n")
+    return f"written: {path.relative_to(ROOT)} ({len(rows)} rows)"
+
+
+def finish(session: Session, family: str, keep_others: bool = False) -> int:
+    """Writes the rows; exit status 1 when Quire was wrong."""
+    print(write_rows(session, family, keep_others))
     return 1 if session.num_wrong else 0
 
 
