@@ -31,6 +31,22 @@ struct MergeItem {
   i32 num_parts;
 };
 
+// custom: a user's score transform and mask, from a generated header (attention/variant.h).
+enum class VariantKind : u8 { none, custom };
+
+constexpr const char* literal(VariantKind kind) {
+  return kind == VariantKind::none ? "VariantKind::none" : "VariantKind::custom";
+}
+
+constexpr int kMaxVariantTensors = 8;
+constexpr int kMaxVariantScalars = 8;
+
+// The values of a custom variant's arguments, in the order of their declaration.
+struct VariantValues {
+  const void* tensors[kMaxVariantTensors];
+  u32 scalars[kMaxVariantScalars];  // bits of an f32 or i32
+};
+
 // The structure of one attention kernel: everything the compiler must know.
 struct AttentionConfig {
   DType q_dtype = DType::bf16;
@@ -45,6 +61,9 @@ struct AttentionConfig {
   i32 row_tiles = 1;  // tiles of 16 rows a warp
   i32 num_stages = 2;
   bool aligned = true;  // every row of q, k, v and out starts at a multiple of 16 bytes
+  VariantKind variant = VariantKind::none;
+  bool softmax =
+      true;  // false: a transformed score is the weight of its v itself; no lse, no sinks
 
   bool operator==(const AttentionConfig&) const = default;
 };
@@ -63,6 +82,8 @@ constexpr void visit_fields(const AttentionConfig& c, Visitor&& visit) {
   visit("row_tiles", c.row_tiles);
   visit("num_stages", c.num_stages);
   visit("aligned", c.aligned);
+  visit("variant", c.variant);
+  visit("softmax", c.softmax);
 }
 
 struct AttentionParams {
@@ -76,18 +97,19 @@ struct AttentionParams {
   i64 v_page_stride, v_token_stride, v_head_stride;
   i64 out_token_stride, out_head_stride;
 
-  const WorkItem* items;     // [worker_indptr[num_workers]]
-  const i32* worker_indptr;  // [num_workers + 1]; null on the CPU: all items
-  const MergeItem* merges;   // [num_merges]
-  const i32* qo_indptr;      // [batch_size + 1], tokens
-  const i32* kv_indptr;      // [batch_size + 1], pages, or tokens when ragged
-  const i32* kv_lens;        // [batch_size], tokens
-  const i32* kv_indices;     // [num_indices] page ids; null when ragged
-  float* partial_o;          // [num_partial_rows, head_dim_vo], normalised, not scaled by v_scale
-  float* partial_lse;        // [num_partial_rows], base 2, without the sink
-  const u8* custom_mask;     // null: none
-  const i32* mask_indptr;    // [batch_size + 1], bytes
-  const float* sinks;        // [num_qo_heads], natural logarithm; null: none
+  const WorkItem* items;      // [worker_indptr[num_workers]]
+  const i32* worker_indptr;   // [num_workers + 1]; null on the CPU: all items
+  const MergeItem* merges;    // [num_merges]
+  const i32* qo_indptr;       // [batch_size + 1], tokens
+  const i32* kv_indptr;       // [batch_size + 1], pages, or tokens when ragged
+  const i32* kv_lens;         // [batch_size], tokens
+  const i32* kv_indices;      // [num_indices] page ids; null when ragged
+  float* partial_o;           // [num_partial_rows, head_dim_vo], normalised, not scaled by v_scale
+  float* partial_lse;         // [num_partial_rows], base 2, without the sink
+  const u8* custom_mask;      // null: none
+  const i32* mask_indptr;     // [batch_size + 1], bytes
+  const float* sinks;         // [num_qo_heads], natural logarithm; null: none
+  const float* alibi_slopes;  // [num_qo_heads]; null: none
 
   float sm_scale;  // with k_scale folded in
   float v_scale;
@@ -105,6 +127,8 @@ struct AttentionParams {
   i64 total_kv;  // ragged: rows of k and v
   i32 num_items, num_merges, num_indices, num_partial_rows;
   i64 mask_bytes;
+
+  VariantValues variant;
 };
 
 }  // namespace quire::kernels
