@@ -54,7 +54,7 @@ void add_variant(jit::KernelSpec& spec, const AttentionVariant& variant) {
   std::string text = fmt::format(
       R"(#include "attention/variant.h"
 namespace quire::kernels::custom_variant {{
-using namespace quire::kernels::tile;
+using namespace quire::tile;
 {}#include "{}"
 }}  // namespace quire::kernels::custom_variant
 namespace quire::kernels {{
