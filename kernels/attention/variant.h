@@ -7,9 +7,9 @@
 //   static bool visible(const Arguments& args, const Row& row, int kv_token);
 //   static Row row(const Arguments& args, const QueryRow& row);  // once a row, kept in registers
 //
-// Row is QueryRow unless row() returns something else. `score` is the logit so far: q k^T times
-// sm_scale, after soft cap and ALiBi. kv_token is always a token of the request, but logits() is
-// also asked about tokens that the masks hide. `visible` only hides more than they do.
+// Without row(), Row is QueryRow. `score` is the logit so far: q k^T times sm_scale, after soft cap
+// and ALiBi. kv_token is always a token of the request, but logits() is also asked about tokens
+// that the masks hide; visible() only hides more than they do.
 #pragma once
 
 #include "attention/work_tile.h"

@@ -201,7 +201,7 @@ class BatchAttention:
         logits_soft_cap > 0: ``cap * tanh(logits / cap)``. k_scale, v_scale: of an fp8 cache.
         custom_mask: u8 bits, little-endian, request r from byte ``mask_indptr[r]`` (i32
         ``[batch + 1]``), bit ``row * kv_len + token``. sinks: f32 ``[num_qo_heads]``.
-        alibi_slopes: f32 ``[num_qo_heads]``: ``slope * (token - (kv_len - qo_len + i))`` is added to
+        alibi_slopes: f32 ``[num_qo_heads]``: adds ``slope * (token - (kv_len - qo_len + i))`` to
         the logits of row i, after the cap. variant_args: the planned variant's tensors and scalars
         by their names.
         Raises ValueError, TypeError before anything is launched.

@@ -23,7 +23,8 @@ class AttentionVariant:
     source: C++ that defines::
 
         struct Variant {
-          static float logits(const Arguments& args, const QueryRow& row, float score, int kv_token);
+          static float logits(const Arguments& args, const QueryRow& row, float score,
+                              int kv_token);
           static bool visible(const Arguments& args, const QueryRow& row, int kv_token);
         };
 

@@ -51,26 +51,24 @@ std::string arguments_struct(const AttentionVariant& variant) {
 
 void add_variant(jit::KernelSpec& spec, const AttentionVariant& variant) {
   const std::string snippet = fmt::format("variants/{}.h", variant.name);
-  std::string text = fmt::format(
-      R"(#include "attention/variant.h"
-namespace quire::kernels::custom_variant {{
-using namespace quire::tile;
-{}#include "{}"
-}}  // namespace quire::kernels::custom_variant
-namespace quire::kernels {{
-template <>
-struct VariantSource<VariantKind::custom> {{
-  using Arguments = custom_variant::Arguments;
-  using Variant = custom_variant::Variant;
-}};
-}}  // namespace quire::kernels
-#include "{}"
-)",
-      arguments_struct(variant), snippet, spec.header);
-  std::string header = fmt::format("variants/{}_kernel.cuh", variant.name);
-  spec.extra_headers.push_back({header, std::move(text)});
+  const std::string kernel =
+      std::exchange(spec.header, fmt::format("variants/{}_kernel.cuh", variant.name));
+  const auto include = [](std::string_view name) { return fmt::format("#include \"{}\"\n", name); };
+  std::string text = include("attention/variant.h") +
+                     "namespace quire::kernels::custom_variant {\n"
+                     "using namespace quire::tile;\n" +
+                     arguments_struct(variant) + include(snippet) +
+                     "}  // namespace quire::kernels::custom_variant\n"
+                     "namespace quire::kernels {\n"
+                     "template <>\n"
+                     "struct VariantSource<VariantKind::custom> {\n"
+                     "  using Arguments = custom_variant::Arguments;\n"
+                     "  using Variant = custom_variant::Variant;\n"
+                     "};\n"
+                     "}  // namespace quire::kernels\n" +
+                     include(kernel);
+  spec.extra_headers.push_back({spec.header, std::move(text)});
   spec.extra_headers.push_back({snippet, variant.source + "\n"});
-  spec.header = std::move(header);
   spec.name += "_" + variant.name;
 }
 

@@ -1,4 +1,4 @@
-"""Custom attention variants: refused on the CPU, and run on the emulator where the build has one."""
+"""Custom attention variants: refused on the CPU, run on the emulator where the build has one."""
 
 import ctypes
 import os
