@@ -285,7 +285,7 @@ AttentionAnswer AttentionBatch::reference() const {
   std::size_t q_row = 0;
   for (std::size_t r = 0; r < case_.qo_lens.size(); ++r) {
     ReferenceRequest request{
-        .index = static_cast<int>(r), .qo_len = case_.qo_lens[r], .kv_len = case_.kv_lens[r]};
+        .qo_len = case_.qo_lens[r], .kv_len = case_.kv_lens[r], .index = static_cast<int>(r)};
     if (!mask_bits_.empty()) request.mask = mask_bits_[r];
     for (int i = 0; i < request.qo_len * s.num_qo_heads; ++i, ++q_row) {
       const auto begin = q.begin() + static_cast<std::ptrdiff_t>(q_row * q_width);

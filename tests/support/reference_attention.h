@@ -10,10 +10,10 @@ namespace quire::test {
 // One request. Rows of q are [qo_len, num_qo_heads, head_dim_qk], of k [kv_len, num_kv_heads,
 // head_dim_qk], of v [kv_len, num_kv_heads, head_dim_vo].
 struct ReferenceRequest {
-  int index = 0;  // in the batch; only custom variants ask
   int qo_len = 0, kv_len = 0;
   std::vector<double> q, k, v;
   std::vector<bool> mask;  // [qo_len, kv_len], or empty: all true
+  int index = 0;           // in the batch; only custom variants ask
 };
 
 // A row of q, for custom variants.
