@@ -152,12 +152,10 @@ void check_same_variant(const AttentionVariant* got, const AttentionVariant* exp
       same(got->scalars, expected->scalars)) {
     return;
   }
-  const auto text = [](const AttentionVariant* variant) {
-    return variant ? fmt::format("\"{}\"", variant->name) : std::string("none");
-  };
-  check::fail(
-      kPlan, "variant", text(got),
-      fmt::format("{} and unchanged, fixed by the first plan for CUDA graphs", text(expected)));
+  const std::string wanted =
+      expected ? fmt::format("\"{}\" with the same source and arguments", expected->name) : "none";
+  check::fail(kPlan, "variant", got ? fmt::format("\"{}\"", got->name) : "none",
+              wanted + ", fixed by the first plan for CUDA graphs");
 }
 
 void check_variant_values(const AttentionVariant* variant, const AttentionOptions& options,

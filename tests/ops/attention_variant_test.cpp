@@ -96,10 +96,22 @@ AttentionCase good_case() {
 TEST(AttentionVariant, AgreesWithTheBuiltInOption) {
   if (test_device().is_cpu()) GTEST_SKIP() << "variants run on CUDA";
   AttentionCase c = good_case();
+  AttentionCase built_in = c;
+  built_in.variant = {};
   const AttentionAnswer custom = AttentionBatch(c).run();
-  c.variant = {};
-  const AttentionAnswer plain = AttentionBatch(c).run();
+  const AttentionAnswer plain = AttentionBatch(built_in).run();
   EXPECT_GT(relative_error(custom.out, plain.out), 0.05);  // the snippet does something
+
+  const TestTensor slopes = TestTensor::from(c.variant->tensors[0], {kHeads}, DType::f32);
+  const AttentionBatch batch(built_in);
+  const TestTensor out = TestTensor::poisoned(batch.out_shape(), DType::bf16);
+  BatchAttention attention(test_device());
+  batch.plan(attention);
+  AttentionOptions options = batch.options();
+  options.alibi_slopes = slopes;
+  attention.run(batch.q(), batch.kv(), out, {}, options);
+  synchronize(test_device());
+  EXPECT_LE(relative_error(out.values(), custom.out), 3e-3);
 }
 
 TEST(AttentionVariant, TheCpuSaysWhyNot) {
@@ -267,6 +279,38 @@ TEST(AttentionVariant, CompilerMessagesNameTheSnippetAndItsLine) {
   const std::string nothing = compile_error("struct Variant {};\n");
   EXPECT_NE(nothing.find("struct Variant has neither logits() nor visible()"), std::string::npos)
       << nothing;
+}
+
+TEST(AttentionVariant, IsAskedAboutRowsAndTokensOfTheRequestOnly) {
+  if (test_device().is_cpu()) GTEST_SKIP() << "variants run on CUDA";
+  AttentionCase c = good_case();
+  c.qo_lens = {1, 40, 0, 3};
+  c.kv_lens = {70, 45, 4, 1};  // the last with rows before the first token
+  c.causal = true;
+  c.variant = VariantCase{.variant = {.name = "witness",
+                                      .source = R"(struct Variant {
+  static float logits(const Arguments& args, const QueryRow& row, float score, int kv_token) {
+    const bool known = row.request >= 0 && row.request < 4 && row.token >= 0 &&
+                       row.token < row.qo_len && row.qo_head >= 0 && row.qo_head < 8 &&
+                       row.kv_head == row.qo_head / 4 && kv_token >= 0 && kv_token < row.kv_len &&
+                       row.position == row.kv_len - row.qo_len + row.token;
+    if (!known) const_cast<int&>(args.strange[0]) = 1;
+    const_cast<int&>(args.strange[1]) = 1;
+    return score;
+  }
+};)",
+                                      .tensors = {{"strange", DType::i32}}},
+                          .tensors = {{0, 0}}};
+  const AttentionBatch batch(c);
+  const TestTensor out = TestTensor::poisoned(batch.out_shape(), DType::bf16);
+  BatchAttention attention(test_device());
+  batch.plan(attention);
+  const TestTensor strange = TestTensor::ints({0, 0});
+  AttentionOptions options = batch.options();
+  options.variant_tensors = {strange};
+  attention.run(batch.q(), batch.kv(), out, {}, options);
+  synchronize(test_device());
+  EXPECT_EQ(strange.values(), (std::vector<double>{0, 1}));
 }
 
 TEST(AttentionVariant, ANewSourceIsANewKernel) {
