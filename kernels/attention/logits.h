@@ -56,8 +56,8 @@ struct Logits {
   // Soft cap, ALiBi, and all of the custom variant, its mask too. kv_begin: token of column 0.
   template <class Score>
   void transform(Score& score, const AttentionParams& p, const WorkTile& t, int kv_begin) const {
-    // One branch around the two takes fewer registers in kernels that want neither: 128, not 135, in
-    // attention_sm80 for sm_80, head_dim 64, tile_q 16 (NVRTC 13.0).
+    // One branch around the two takes fewer registers in kernels that want neither: 128, not 135,
+    // in attention_sm80 for sm_80, head_dim 64, tile_q 16 (NVRTC 13.0).
     if (p.logits_soft_cap > 0.f || p.alibi_slopes) {
       if (p.logits_soft_cap > 0.f) soft_cap(score, p);
       if (p.alibi_slopes) add_alibi(score, p, t, kv_begin);
