@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <vector>
 
+#include "quire/attention_variant.h"
 #include "quire/paged_kv.h"
 #include "quire/tensor.h"
 
@@ -42,6 +44,8 @@ struct AttentionPlanOptions {
   // checked on the device. Ignored on the CPU.
   bool cuda_graph = false;
   std::int64_t max_kv_entries = 0;
+  // Makes a kernel of its own, compiled here. Its values are given to each run.
+  std::optional<AttentionVariant> variant = {};
 };
 
 // Arguments of one run; engines set them per layer.
@@ -60,6 +64,12 @@ struct AttentionOptions {
   // A logit per head that takes part in the softmax's sum and in lse, but has no value row. The lse
   // of a row that sees no token is then the sink.
   std::optional<TensorView> sinks;  // f32 [num_qo_heads]
+  // ALiBi: adds slope * (kv token - (kv_len - qo_len + i)) to the logits of row i, after the cap.
+  std::optional<TensorView> alibi_slopes;  // f32 [num_qo_heads]
+  // Values of the planned variant's arguments, in the order of their declaration. Tensors are
+  // contiguous, of any shape.
+  std::vector<TensorView> variant_tensors;
+  std::vector<double> variant_scalars;
 };
 
 // Plans once per step, runs once per layer.

@@ -17,10 +17,15 @@ struct RowResult {
 };
 
 // Joins (max, sum) of a row over the warps of the tokens. part_scale[j] is the factor of
-// part j's output.
+// part j's output. Without softmax the parts are added as they are, lse means nothing.
 template <AttentionConfig c>
 inline RowResult join_row(const float* row_max, const float* row_sum, int row, float to_base2,
                           float (&part_scale)[c.warps_kv]) {
+  if constexpr (!c.softmax) {
+#pragma unroll
+    for (int j = 0; j < c.warps_kv; ++j) part_scale[j] = 1.f;
+    return {0.f, 1.f};
+  }
   float m = tile::kNegInf;
 #pragma unroll
   for (int j = 0; j < c.warps_kv; ++j) m = tile::max_f32(m, row_max[j * c.tile_q + row]);

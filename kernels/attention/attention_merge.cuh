@@ -3,7 +3,8 @@
 // Grid:   one thread block a MergeItem.
 // Block:  4 warps; warp w joins rows w, w + 4, … of the item.
 // Smem:   none.
-// Output: out and lse of every row of every item; 0 and -inf where an item has no parts.
+// Output: out and lse of every row of every item; 0 and -inf where an item has no parts. Without
+//         softmax: the sum of the parts.
 // Needs:  partial results of a kernel before it on the same stream.
 #pragma once
 
@@ -44,12 +45,16 @@ inline void attention_merge(const AttentionParams& p) {
     if (token < 0 || token >= p.total_q) return;
     const i64 head = item.kv_head * p.group_size + packed % p.group_size;
     const i64 first = static_cast<i64>(item.partial_row) + row;
-    const float lse = joined_lse(p.partial_lse + first, item.num_rows, item.num_parts);
+    float lse = 0.f;
+    if constexpr (c.softmax) {
+      lse = joined_lse(p.partial_lse + first, item.num_rows, item.num_parts);
+    }
     for (int col = 8 * lane; col < c.head_dim_vo; col += 8 * 32) {
       float o[8] = {};
       for (int s = 0; lse > tile::kNegInf && s < item.num_parts; ++s) {
         const i64 part = first + static_cast<i64>(s) * item.num_rows;
-        const float weight = tile::exp2_approx(p.partial_lse[part] - lse);
+        float weight = 1.f;
+        if constexpr (c.softmax) weight = tile::exp2_approx(p.partial_lse[part] - lse);
         if (weight == 0.f) continue;  // an empty part
         float low[4], high[4];
         tile::load<4>(low, p.partial_o + part * c.head_dim_vo + col);

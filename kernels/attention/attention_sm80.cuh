@@ -13,44 +13,10 @@
 
 #include "attention/attention_epilogue.h"
 #include "attention/kv_loader.h"
-#include "attention/mask.h"
+#include "attention/logits.h"
 #include "attention/warp_products.h"
 
 namespace quire::kernels {
-
-// Raw scores of one row tile to what the softmax wants: soft cap, and -inf where nothing is seen.
-template <AttentionConfig c, int n>
-inline void shape_scores(float (&score)[n][4], const AttentionParams& p, const WorkTile& t,
-                         int warp_row, int kv_begin) {
-  if (p.logits_soft_cap > 0.f) {
-    const float to_cap = p.sm_scale / p.logits_soft_cap;
-#pragma unroll
-    for (int i = 0; i < n; ++i) {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        score[i][j] = p.logits_soft_cap * tile::tanh_f32(score[i][j] * to_cap);
-      }
-    }
-  }
-  const Mask mask{p, t};
-  if (mask.all_visible(kv_begin, kv_begin + 8 * n)) return;
-  const int lane = tile::lane_index();
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int q_token = (t.q_begin + warp_row + lane / 4 + 8 * half) / p.group_size;
-    const Range range = mask.visible(q_token);
-#pragma unroll
-    for (int i = 0; i < n; ++i) {
-#pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        const int token = kv_begin + 8 * i + lane % 4 * 2 + j;
-        bool seen = token >= range.begin && token < range.end;
-        if (p.custom_mask) seen = seen && mask.custom_bit(q_token, token);
-        if (!seen) score[i][2 * half + j] = tile::kNegInf;
-      }
-    }
-  }
-}
 
 template <AttentionConfig c>
 inline void attend(const AttentionParams& p, const WorkTile& t, u8* smem) {
@@ -62,7 +28,7 @@ inline void attend(const AttentionParams& p, const WorkTile& t, u8* smem) {
   const int num_steps = tile::ceil_div(t.kv_end - t.kv_begin, c.tile_kv);
   const int warp_row = tile::warp_index() / c.warps_kv * 16 * c.row_tiles;
   const int warp_token = tile::warp_index() % c.warps_kv * kLayout.slice_kv;
-  const float to_base2 = (p.logits_soft_cap > 0.f ? 1.f : p.sm_scale) * tile::kLog2e;
+  const float to_base2 = Logits<c>::to_base2(p);
 
   // Step s is loaded while step s - 1 is computed, its rows are looked up one step earlier still.
   loader.find_rows(t.kv_begin, 0);
@@ -72,6 +38,9 @@ inline void attend(const AttentionParams& p, const WorkTile& t, u8* smem) {
   tile::cp_async::commit();
   loader.find_rows(t.kv_begin + c.tile_kv, 1);
 
+  Logits<c> logits[c.row_tiles];
+#pragma unroll
+  for (int m = 0; m < c.row_tiles; ++m) logits[m].begin(p, t, warp_row + 16 * m);
   OnlineSoftmax softmax[c.row_tiles];
   OutTile<c> out = {};
   for (int step = 0; step < num_steps; ++step) {
@@ -90,7 +59,9 @@ inline void attend(const AttentionParams& p, const WorkTile& t, u8* smem) {
                       reinterpret_cast<const u16*>(k) + warp_token * kLayout.qk_row);
 #pragma unroll
     for (int m = 0; m < c.row_tiles; ++m) {
-      shape_scores<c>(score[m], p, t, warp_row + 16 * m, kv_begin + warp_token);
+      logits[m].transform(score[m], p, t, kv_begin + warp_token);
+      logits[m].mask(score[m], p, t, kv_begin + warp_token);
+      if constexpr (!c.softmax) continue;  // the scores are the weights
       float correction[2];
       softmax[m].update(score[m], to_base2, correction);
 #pragma unroll

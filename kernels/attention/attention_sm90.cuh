@@ -38,8 +38,8 @@ __forceinline__ void attention_sm90(const AttentionSm90Params& params) {
     }
   } else {
     tile::take_registers<kLayout.consumer_registers>();
-    const float scale = params.attention.logits_soft_cap > 0.f ? 1.f : params.attention.sm_scale;
-    Sm90Consumer<c>{params, smem, warp / 4 - 1, warp % 4, scale * tile::kLog2e}.run();
+    const float to_base2 = Logits<c>::to_base2(params.attention);
+    Sm90Consumer<c>{params, smem, warp / 4 - 1, warp % 4, to_base2}.run();
   }
 }
 

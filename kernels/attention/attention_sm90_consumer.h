@@ -3,7 +3,7 @@
 
 #include "attention/attention_sm90_epilogue.h"
 #include "attention/attention_sm90_smem.h"
-#include "attention/mask.h"
+#include "attention/logits.h"
 #include "tile/tma.h"
 #include "tile/wgmma.h"
 
@@ -28,7 +28,7 @@ struct Sm90Consumer {
   // The maximum of a row is taken in its first tile only; the reference moves later, when the sum
   // has become large: only the range of f32 asks for a reference, not accuracy. Terms may reach
   // 2^64 before guard_range() acts: P must have the range of f32.
-  static constexpr bool kDelayedReference = c.q_dtype == DType::bf16;
+  static constexpr bool kDelayedReference = c.softmax && c.q_dtype == DType::bf16;
   // Rows keep their reference while the maximum is at most this much larger (log2 units): every
   // term shares it, and O is seldom rescaled.
   static constexpr float kSlack = 8.f;
@@ -56,6 +56,9 @@ struct Sm90Consumer {
   Ring<kLayout.q_stages> q_ring;
   Ring<kLayout.k_stages> k_ring;
   Ring<kLayout.v_stages> v_ring;
+
+  // Of the tile, this warp's.
+  __forceinline__ int first_row() const { return warpgroup * 64 + warp * 16; }
 
   // The right to issue matrix work passes round the warpgroups, so that the softmax of one runs
   // under the matrix work of another.
@@ -148,57 +151,23 @@ struct Sm90Consumer {
     tile::named_barrier_sync<kThreads>(kConsumersBarrier);
   }
 
-  __forceinline__ void cap_scores() {
-    const AttentionParams& a = params.attention;
-    const float to_cap = a.sm_scale / a.logits_soft_cap;
-#pragma unroll
-    for (int i = 0; i < c.tile_kv / 2; ++i) {
-      s[i] = a.logits_soft_cap * tile::tanh_by_exp(s[i] * to_cap);
-    }
-  }
-
-  // Bit k: does the thread's k-th column of a row of the tile lie below `token`?
-  static __forceinline__ u32 columns_below(int token) {
-    const int count = tile::min_of(tile::max_of(token / 8 * 2 + tile::min_of(token % 8, 2), 0), 32);
-    return token <= 0 ? 0u : static_cast<u32>((u64{1} << count) - 1);
-  }
-
-  // Hides what a row must not see of the tile at `token`.
-  __forceinline__ void hide_scores(const Sm90Item& t, int token) {
-    const Mask mask{params.attention, t};
-    const int lane = tile::lane_index();
-    const int column = token + lane % 4 * 2;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = warpgroup * 64 + warp * 16 + lane / 4 + 8 * half;
-      const int q_token = packed_row(t, row, params.attention.group_size).token;
-      const Range range = mask.visible(q_token);
-      u32 seen = columns_below(range.end - column) & ~columns_below(range.begin - column);
-      if (params.attention.custom_mask) {
-        u32 bits = 0;
-#pragma unroll 1
-        for (int k = 0; k < c.tile_kv / 4; ++k) {
-          bits |= static_cast<u32>(mask.custom_bit(q_token, column + k / 2 * 8 + k % 2)) << k;
-        }
-        seen &= bits;
-      }
-#pragma unroll
-      for (int k = 0; k < c.tile_kv / 4; ++k) {
-        if (!(seen >> k & 1)) s[k / 2 * 4 + 2 * half + k % 2] = tile::kNegInf;
-      }
-    }
-  }
-
   __forceinline__ bool is_plain() const { return tile >= plain_first && tile <= plain_last; }
   // Raw scores of the tile to what the softmax wants.
   __forceinline__ void shape_scores(const Sm90Item& t) {
     if (is_plain()) return;
-    if (params.attention.logits_soft_cap > 0.f) cap_scores();
-    hide_scores(t, t.kv_begin + tile * c.tile_kv);
+    const int token = t.kv_begin + tile * c.tile_kv;
+    Logits<c> logits;
+    logits.begin(params.attention, t, first_row());
+    logits.transform(s, params.attention, t, token);
+    logits.mask(s, params.attention, t, token);
   }
 
   // Moves the rows' references to the maximum of S where it grew by more than the slack.
   __forceinline__ void update_reference() {
+    if constexpr (!c.softmax) {  // the scores are the weights
+      rescale[0] = rescale[1] = 1.f;
+      return;
+    }
     float highest[2][4];  // independent chains
 #pragma unroll
     for (int i = 0; i < c.tile_kv / 8; ++i) {
@@ -238,7 +207,8 @@ struct Sm90Consumer {
 #pragma unroll
     for (int i = begin * 8; i < end * 8; ++i) {
       const int r = i / 2 % 2;
-      s[i] = tile::exp2_approx(tile::fma_f32(s[i], to_base2, -rows.offset[r]));
+      if constexpr (c.softmax)
+        s[i] = tile::exp2_approx(tile::fma_f32(s[i], to_base2, -rows.offset[r]));
       tile_sum[r] = i % 4 == i && i % 2 == 0 ? s[i] : tile_sum[r] + s[i];
     }
   }
@@ -319,16 +289,16 @@ struct Sm90Consumer {
     RowEnd ends[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      ends[r] = end_row(state.offset[r], tile::warp::sum<4>(state.sum[r]));
+      ends[r] =
+          c.softmax ? end_row(state.offset[r], tile::warp::sum<4>(state.sum[r])) : RowEnd{1.f, 0.f};
     }
-    const int first_row = warpgroup * 64 + warp * 16;
     if constexpr (kLayout.stages_out) {
-      if (params.out_boxes && t.partial_row < 0 && first_row + 16 <= t.num_rows) {
-        write_box<c>(params, t, first_row, smem.q(q_stage), o, ends);
+      if (params.out_boxes && t.partial_row < 0 && first_row() + 16 <= t.num_rows) {
+        write_box<c>(params, t, first_row(), smem.q(q_stage), o, ends);
         return;
       }
     }
-    write_rows<c>(params.attention, t, first_row, o, ends);
+    write_rows<c>(params.attention, t, first_row(), o, ends);
   }
   __forceinline__ void release_written(int old_slot, int q_stage) const {
     release(smem.item_empty(old_slot));
@@ -414,7 +384,7 @@ struct Sm90Consumer {
         if (moves) update_reference();
       }
       exponentiate<0, kEarlySteps>();
-      tile::wgmma::hold(tile_sum[0] + tile_sum[1]);
+      if constexpr (c.softmax) tile::wgmma::hold(tile_sum[0] + tile_sum[1]);
       tile::wgmma::wait<0>();
       tile::wgmma::pin(o);
       tile::wgmma::pin(s);

@@ -95,14 +95,14 @@ __forceinline__ void write_rows(const AttentionParams& p, const Sm90Item& t, int
     }
     const PackedRow at = packed_row(t, row, p.group_size);
     const i64 token = t.first_q_row + at.token, head = at.head;
-    if (p.sinks && valid) {
+    if (c.softmax && p.sinks && valid) {
       const SinkedState state = add_sink(end.lse, p.sinks[head]);
       end = {end.scale * state.o_scale, state.lse};
     }
     using T = tile::storage_t<c.o_dtype>;
     T* dst = static_cast<T*>(p.out) + token * p.out_token_stride + head * p.out_head_stride;
     write_row<c.aligned, c.head_dim_vo>(dst, o, half, end.scale * p.v_scale, valid);
-    if (p.lse && valid && lane % 4 == 0) write_lse(p, token, head, end.lse);
+    if (c.softmax && p.lse && valid && lane % 4 == 0) write_lse(p, token, head, end.lse);
   }
 }
 
@@ -117,7 +117,7 @@ __forceinline__ void write_box(const AttentionSm90Params& params, const Sm90Item
   const int lane = tile::lane_index();
   const int row = lane % 16;
   float scale[2] = {ends[0].scale, ends[1].scale};
-  if (p.lse || p.sinks) {
+  if (c.softmax && (p.lse || p.sinks)) {
     const int owner = row % 8 * 4;  // of lane row's row
     const float lse0 = tile::warp::shuffle(ends[0].lse, owner);
     const float lse1 = tile::warp::shuffle(ends[1].lse, owner);

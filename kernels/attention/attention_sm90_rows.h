@@ -27,7 +27,7 @@ struct Sm90RowProducer {
     for (int first = warp * 16; first < rows; first += 4 * 16) {
       const i64 mine = offset_of(first + lane % 16);
       const u32 low = static_cast<u32>(mine), high = static_cast<u32>(mine >> 32);
-#pragma unroll 2
+#pragma unroll 1
       for (int i = lane; i < 16 * chunks; i += 32) {
         const int chunk = i % chunks, row = first + i / chunks;
         const u32 row_low = tile::warp::shuffle(low, i / chunks);

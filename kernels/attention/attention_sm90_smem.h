@@ -3,7 +3,7 @@
 
 #include "attention/attention_sm90_layout.h"
 #include "attention/attention_sm90_types.h"
-#include "attention/work_tile.h"
+#include "attention/logits.h"
 #include "tile/mbarrier.h"
 #include "tile/warpgroup.h"
 
@@ -124,7 +124,7 @@ __forceinline__ void look_up(const AttentionSm90Params& params, int index, Sm90I
       const int position = before_rows + packed_row(t, last, p.group_size).token;
       begin = position > p.window_left ? position - p.window_left : 0;
     }
-    if (p.custom_mask || p.logits_soft_cap > 0.f) end = 0;
+    if (p.custom_mask || Logits<c>::natural(p)) end = 0;
     t.plain_first[i] = tile::ceil_div(tile::max_of(begin - t.kv_begin, 0), c.tile_kv);
     t.plain_last[i] = tile::max_of(end - t.kv_begin, 0) / c.tile_kv - 1;
   }

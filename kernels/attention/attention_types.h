@@ -37,6 +37,22 @@ constexpr const char* literal(AttentionKernel k) {
   return k == AttentionKernel::sm80 ? "AttentionKernel::sm80" : "AttentionKernel::sm90";
 }
 
+// custom: a user's score transform and mask, from a generated header (attention/variant.h).
+enum class VariantKind : u8 { none, custom };
+
+constexpr const char* literal(VariantKind kind) {
+  return kind == VariantKind::none ? "VariantKind::none" : "VariantKind::custom";
+}
+
+constexpr int kMaxVariantTensors = 8;
+constexpr int kMaxVariantScalars = 8;
+
+// The values of a custom variant's arguments, in the order of their declaration.
+struct VariantValues {
+  const void* tensors[kMaxVariantTensors];
+  u32 scalars[kMaxVariantScalars];  // bits of an f32 or i32
+};
+
 // The structure of one attention kernel: everything the compiler must know.
 struct AttentionConfig {
   AttentionKernel kernel = AttentionKernel::sm80;
@@ -55,6 +71,9 @@ struct AttentionConfig {
       false;            // attention_sm90: rows of q are read from shared memory once an item
   bool boxes = false;   // attention_sm90: q, k and v come as boxes, not row by row
   bool aligned = true;  // every row of q, k, v and out starts at a multiple of 16 bytes
+  VariantKind variant = VariantKind::none;
+  bool softmax =
+      true;  // false: a transformed score is the weight of its v itself; no lse, no sinks
 
   bool operator==(const AttentionConfig&) const = default;
 };
@@ -76,6 +95,8 @@ constexpr void visit_fields(const AttentionConfig& c, Visitor&& visit) {
   visit("q_in_registers", c.q_in_registers);
   visit("boxes", c.boxes);
   visit("aligned", c.aligned);
+  visit("variant", c.variant);
+  visit("softmax", c.softmax);
 }
 
 struct AttentionParams {
@@ -89,18 +110,19 @@ struct AttentionParams {
   i64 v_page_stride, v_token_stride, v_head_stride;
   i64 out_token_stride, out_head_stride;
 
-  const WorkItem* items;     // [worker_indptr[num_workers]]
-  const i32* worker_indptr;  // [num_workers + 1]; null on the CPU: all items
-  const MergeItem* merges;   // [num_merges]
-  const i32* qo_indptr;      // [batch_size + 1], tokens
-  const i32* kv_indptr;      // [batch_size + 1], pages, or tokens when ragged
-  const i32* kv_lens;        // [batch_size], tokens
-  const i32* kv_indices;     // [num_indices] page ids; null when ragged
-  float* partial_o;          // [num_partial_rows, head_dim_vo], normalised, not scaled by v_scale
-  float* partial_lse;        // [num_partial_rows], base 2, without the sink
-  const u8* custom_mask;     // null: none
-  const i32* mask_indptr;    // [batch_size + 1], bytes
-  const float* sinks;        // [num_qo_heads], natural logarithm; null: none
+  const WorkItem* items;      // [worker_indptr[num_workers]]
+  const i32* worker_indptr;   // [num_workers + 1]; null on the CPU: all items
+  const MergeItem* merges;    // [num_merges]
+  const i32* qo_indptr;       // [batch_size + 1], tokens
+  const i32* kv_indptr;       // [batch_size + 1], pages, or tokens when ragged
+  const i32* kv_lens;         // [batch_size], tokens
+  const i32* kv_indices;      // [num_indices] page ids; null when ragged
+  float* partial_o;           // [num_partial_rows, head_dim_vo], normalised, not scaled by v_scale
+  float* partial_lse;         // [num_partial_rows], base 2, without the sink
+  const u8* custom_mask;      // null: none
+  const i32* mask_indptr;     // [batch_size + 1], bytes
+  const float* sinks;         // [num_qo_heads], natural logarithm; null: none
+  const float* alibi_slopes;  // [num_qo_heads]; null: none
 
   float sm_scale;  // with k_scale folded in
   float v_scale;
@@ -118,6 +140,8 @@ struct AttentionParams {
   i64 total_kv;  // ragged: rows of k and v
   i32 num_items, num_merges, num_indices, num_partial_rows;
   i64 mask_bytes;
+
+  VariantValues variant;
 };
 
 }  // namespace quire::kernels

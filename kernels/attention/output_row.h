@@ -12,7 +12,7 @@ template <AttentionConfig c>
 inline void write_output_row(const AttentionParams& p, i64 token, i64 head, int col,
                              const float (&o)[8], float lse, float o_scale) {
   using T = tile::storage_t<c.o_dtype>;
-  if (p.sinks) {
+  if (c.softmax && p.sinks) {
     const SinkedState state = add_sink(lse, p.sinks[head]);
     lse = state.lse;
     o_scale *= state.o_scale;
@@ -28,7 +28,7 @@ inline void write_output_row(const AttentionParams& p, i64 token, i64 head, int 
 #pragma unroll
     for (int i = 0; i < 8; ++i) dst[i] = tile::from_float<T>(scaled[i]);
   }
-  if (col == 0 && p.lse) {
+  if (c.softmax && col == 0 && p.lse) {
     p.lse[token * p.num_qo_heads + head] = p.lse_base_e ? lse * tile::kLn2 : lse;
   }
 }

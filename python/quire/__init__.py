@@ -12,6 +12,7 @@ from ._library import library as _library
 from .activation import silu_and_mul
 from .append import append_paged_kv, get_batch_indices_positions, get_seq_lens
 from .attention import BatchAttention
+from .attention_variant import AttentionVariant
 from .embedding import gather_rows
 from .gemm import gemm
 from .kv_pool import KvPool, KvPoolStats, PageCopy, PageTable
@@ -37,6 +38,7 @@ def num_cuda_devices() -> int:
 
 
 __all__ = [
+    "AttentionVariant",
     "BatchAttention",
     "KvPool",
     "KvPoolStats",

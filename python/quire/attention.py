@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional, Tuple, Union
+from typing import Any, Mapping, Optional, Tuple, Union
 
 from ._arrays import (
     Array,
@@ -15,6 +15,7 @@ from ._arrays import (
 )
 from ._library import library
 from .append import is_hnd
+from .attention_variant import AttentionVariant, export_arguments
 from .merge import is_base_2
 
 _plan = library.attention_plan
@@ -42,6 +43,7 @@ class BatchAttention:
         self._o_dtype = "bf16"
         self._indices: Any = None  # read by run(): must live as long as the plan
         self._workspace: Any = None
+        self._variant: Optional[AttentionVariant] = None
         if workspace is not None:
             self.set_workspace(workspace)
 
@@ -80,6 +82,7 @@ class BatchAttention:
         checked: bool = False,
         cuda_graph: bool = False,
         max_kv_entries: int = 0,
+        variant: Optional[AttentionVariant] = None,
         dry_run: bool = False,
         stream: Optional[int] = None,
     ) -> int:
@@ -94,12 +97,14 @@ class BatchAttention:
         cuda_graph: for runs captured in a CUDA graph: the first such plan fixes shape, batch size,
         rows of q and room for max_kv_entries page ids (ragged: tokens; 0: its own); later ones keep
         every address and launch parameter, so that replays work on the new lengths.
+        variant: a user's own attention, compiled here; its values go to each run.
         dry_run: only compute the bytes.
         stream: the one on which the runs will be (default: the current one of the library of the
         last run, the workspace or the page ids).
         Raises ValueError or TypeError for inconsistent arrays, NotImplementedError for a shape the
-        device has no kernel for, MemoryError when the given workspace is too small. A failed plan
-        leaves the last one.
+        device has no kernel for (on the CPU: any variant), MemoryError when the given workspace is
+        too small, RuntimeError with the compiler's messages for a variant that does not compile. A
+        failed plan leaves the last one.
         """
         op = "attention.plan"
         if (kv_indices is None) != (kv_last_page_len is None) or (kv_indices is None) != (
@@ -144,11 +149,13 @@ class BatchAttention:
             checked,
             cuda_graph,
             max_kv_entries,
+            None if variant is None else variant._export(),
             stream,
         )
         if not dry_run:
             self._is_paged, self._is_hnd = page_size > 0, hnd
             self._head_dim_vo, self._o_dtype, self._indices = head_dim_vo, o_dtype, indices
+            self._variant = variant
         return workspace_bytes
 
     def _plan_indices(self, kv_indices: Any) -> Array:
@@ -178,6 +185,8 @@ class BatchAttention:
         custom_mask: Optional[Array] = None,
         mask_indptr: Optional[Array] = None,
         sinks: Optional[Array] = None,
+        alibi_slopes: Optional[Array] = None,
+        variant_args: Optional[Mapping[str, Any]] = None,
         stream: Optional[int] = None,
     ) -> Union[Array, Tuple[Array, Array]]:
         """Attention of q over the planned KV; returns out, or (out, lse) with return_lse.
@@ -192,6 +201,9 @@ class BatchAttention:
         logits_soft_cap > 0: ``cap * tanh(logits / cap)``. k_scale, v_scale: of an fp8 cache.
         custom_mask: u8 bits, little-endian, request r from byte ``mask_indptr[r]`` (i32
         ``[batch + 1]``), bit ``row * kv_len + token``. sinks: f32 ``[num_qo_heads]``.
+        alibi_slopes: f32 ``[num_qo_heads]``: adds ``slope * (token - (kv_len - qo_len + i))`` to
+        the logits of row i, after the cap. variant_args: the planned variant's tensors and scalars
+        by their names.
         Raises ValueError, TypeError before anything is launched.
         """
         if sm_scale is None:
@@ -207,6 +219,7 @@ class BatchAttention:
         if new_lse:
             lse = arrays.empty(q.shape[:2], "f32", q)
         stream = stream_of(q, stream)
+        variant_tensors, variant_scalars = export_arguments(self._variant, variant_args)
         _run(
             self._engine,
             self._is_paged,
@@ -226,6 +239,9 @@ class BatchAttention:
             export(custom_mask),
             export(mask_indptr),
             export(sinks),
+            export(alibi_slopes),
+            variant_tensors,
+            variant_scalars,
             stream,
         )
         if new_out:

@@ -2,6 +2,10 @@
 
 #include <tvm/ffi/object.h>
 
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "conversion.h"
 
 namespace quire::python {
@@ -19,7 +23,16 @@ class AttentionObject : public ffi::Object {
   TVM_FFI_DECLARE_OBJECT_INFO_FINAL("quire.BatchAttention", AttentionObject, ffi::Object);
 };
 
+class AttentionVariantObject : public ffi::Object {
+ public:
+  AttentionVariant variant;
+
+  static constexpr bool _type_mutable = true;
+  TVM_FFI_DECLARE_OBJECT_INFO_FINAL("quire.AttentionVariant", AttentionVariantObject, ffi::Object);
+};
+
 using Tensor = TensorView;
+using Names = std::vector<std::string>;
 using OptionalTensor = std::optional<TensorView>;
 
 // The plan arguments as Python passes them: one flat list.
@@ -54,6 +67,28 @@ PlanArguments plan_arguments(int num_qo_heads, int num_kv_heads, int head_dim_qk
            .max_kv_entries = max_kv_entries}};
 }
 
+std::vector<AttentionVariant::Argument> variant_arguments(std::string_view argument,
+                                                          const Names& names, const Names& dtypes) {
+  std::vector<AttentionVariant::Argument> arguments;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    arguments.push_back({names[i], parse_dtype("attention.plan", argument, dtypes[i])});
+  }
+  return arguments;
+}
+
+ffi::ObjectPtr<AttentionVariantObject> make_variant(std::string name, std::string source,
+                                                    Names tensor_names, Names tensor_dtypes,
+                                                    Names scalar_names, Names scalar_dtypes,
+                                                    bool softmax) {
+  auto object = ffi::make_object<AttentionVariantObject>();
+  object->variant = {.name = std::move(name),
+                     .source = std::move(source),
+                     .tensors = variant_arguments("variant.tensors", tensor_names, tensor_dtypes),
+                     .scalars = variant_arguments("variant.scalars", scalar_names, scalar_dtypes),
+                     .softmax = softmax};
+  return object;
+}
+
 ffi::ObjectPtr<AttentionObject> create(const std::string& device) {
   return ffi::make_object<AttentionObject>(parse_device(device));
 }
@@ -73,11 +108,13 @@ std::int64_t plan(AttentionObject* attention, bool dry_run, Tensor qo_indptr, Te
                   int num_kv_heads, int head_dim_qk, int head_dim_vo, int page_size, bool hnd,
                   std::string q_dtype, std::string kv_dtype, std::string o_dtype, bool causal,
                   int window_left, int fixed_split_size, bool disable_split_kv, bool checked,
-                  bool cuda_graph, std::int64_t max_kv_entries, std::int64_t stream) {
-  const auto [shape, options] =
+                  bool cuda_graph, std::int64_t max_kv_entries,
+                  std::optional<AttentionVariantObject*> variant, std::int64_t stream) {
+  auto [shape, options] =
       plan_arguments(num_qo_heads, num_kv_heads, head_dim_qk, head_dim_vo, page_size, hnd, q_dtype,
                      kv_dtype, o_dtype, causal, window_left, fixed_split_size, disable_split_kv,
                      checked, cuda_graph, max_kv_entries);
+  if (variant) options.variant = (*variant)->variant;
   if (indices && last_page_len) {
     const PageTable table{kv_indptr, *indices, *last_page_len};
     if (dry_run) {
@@ -98,17 +135,26 @@ std::int64_t plan(AttentionObject* attention, bool dry_run, Tensor qo_indptr, Te
 void run(AttentionObject* attention, bool paged, bool hnd, Tensor q, Tensor k, Tensor v, Tensor out,
          OptionalTensor lse, bool causal, int window_left, double sm_scale, double logits_soft_cap,
          double k_scale, double v_scale, bool lse_base_2, OptionalTensor custom_mask,
-         OptionalTensor mask_indptr, OptionalTensor sinks, std::int64_t stream) {
-  const AttentionOptions options{.causal = causal,
-                                 .window_left = window_left,
-                                 .sm_scale = static_cast<float>(sm_scale),
-                                 .logits_soft_cap = static_cast<float>(logits_soft_cap),
-                                 .k_scale = static_cast<float>(k_scale),
-                                 .v_scale = static_cast<float>(v_scale),
-                                 .lse_base = lse_base_2 ? LseBase::two : LseBase::e,
-                                 .custom_mask = custom_mask,
-                                 .mask_indptr = mask_indptr,
-                                 .sinks = sinks};
+         OptionalTensor mask_indptr, OptionalTensor sinks, OptionalTensor alibi_slopes,
+         std::optional<std::vector<ffi::Tensor>> variant_tensors,
+         std::optional<std::vector<double>> variant_scalars, std::int64_t stream) {
+  AttentionOptions options{.causal = causal,
+                           .window_left = window_left,
+                           .sm_scale = static_cast<float>(sm_scale),
+                           .logits_soft_cap = static_cast<float>(logits_soft_cap),
+                           .k_scale = static_cast<float>(k_scale),
+                           .v_scale = static_cast<float>(v_scale),
+                           .lse_base = lse_base_2 ? LseBase::two : LseBase::e,
+                           .custom_mask = custom_mask,
+                           .mask_indptr = mask_indptr,
+                           .sinks = sinks,
+                           .alibi_slopes = alibi_slopes};
+  if (variant_scalars) options.variant_scalars = std::move(*variant_scalars);
+  if (variant_tensors) {
+    for (const ffi::Tensor& tensor : *variant_tensors) {
+      options.variant_tensors.push_back(import_tensor(*tensor.GetDLTensorPtr()));
+    }
+  }
   if (paged) {
     attention->engine.run(q, PagedKv{k, v, parse_layout(hnd)}, out, lse, options,
                           to_stream(stream));
@@ -119,6 +165,7 @@ void run(AttentionObject* attention, bool paged, bool hnd, Tensor q, Tensor k, T
 
 }  // namespace
 
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_variant, translated(make_variant));
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_create, translated(create));
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_set_workspace, translated(set_workspace));
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_workspace_bytes, translated(workspace_bytes));

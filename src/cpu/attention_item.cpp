@@ -59,12 +59,17 @@ class Mask {
     qo_len_ = p.qo_indptr[item.request + 1] - p.qo_indptr[item.request];
   }
 
+  // The kv token at a packed row's own place.
+  std::int64_t position(std::int64_t packed_row) const {
+    return kv_len_ - qo_len_ + packed_row / p_.group_size;
+  }
+
   // Of the item's tokens, those that causal and window leave to a packed row.
   Tokens of_row(std::int64_t packed_row) const {
-    const std::int64_t position = kv_len_ - qo_len_ + packed_row / p_.group_size;
+    const std::int64_t at = position(packed_row);
     Tokens tokens{item_.kv_begin, item_.kv_end};
-    if (p_.causal) tokens.end = std::min(tokens.end, position + 1);
-    if (p_.window_left >= 0) tokens.begin = std::max(tokens.begin, position - p_.window_left);
+    if (p_.causal) tokens.end = std::min(tokens.end, at + 1);
+    if (p_.window_left >= 0) tokens.begin = std::max(tokens.begin, at - p_.window_left);
     return tokens;
   }
 
@@ -152,6 +157,7 @@ class ItemRunner {
     const int num_tokens = static_cast<int>(block.end - block.begin);
     float* score = score_ + std::int64_t{r} * c_.tile_kv;
     if (p_.logits_soft_cap > 0.f) simd::soft_cap(score, num_tokens, p_.logits_soft_cap);
+    if (p_.alibi_slopes != nullptr) add_alibi(r, block, score);
     const bool all_seen = apply_mask(r, block, all_present, score);
     const float old_max = max_[r];
     for (int t = 0; t < num_tokens; ++t) {
@@ -169,6 +175,16 @@ class ItemRunner {
     }
     sum_[r] += sum;
     return all_seen;
+  }
+
+  void add_alibi(int r, Tokens block, float* score) const {
+    const std::int64_t packed_row = std::int64_t{item_.q_begin} + r;
+    const RowPosition row = row_position(p_, item_.request, item_.kv_head, packed_row);
+    const float slope = p_.alibi_slopes[row.head];
+    const auto first = static_cast<float>(block.begin - mask_.position(packed_row));
+    for (int t = 0; t < static_cast<int>(block.end - block.begin); ++t) {
+      score[t] += slope * (first + static_cast<float>(t));
+    }
   }
 
   bool apply_mask(int r, Tokens block, bool all_present, float* score) {

@@ -5,6 +5,7 @@
 
 #include "attention/page_check_types.h"
 #include "cuda/attention_config.h"
+#include "cuda/attention_variant.h"
 #include "quire/error.h"
 
 namespace quire::cuda {
@@ -17,16 +18,20 @@ using kernels::DType;
 constexpr int kMergeThreads = 128;             // as attention_merge.cuh
 constexpr int kSmallestSmemBytes = 99 * 1024;  // a block's limit on sm_86, sm_89 and sm_120
 
-jit::KernelSpec attention_spec(const AttentionConfig& config) {
-  return {.name = "attention_sm80",
-          .header = "attention/attention_sm80.cuh",
-          .function = "attention_sm80",
-          .config_type = "AttentionConfig",
-          .config = jit::config_literal(config),
-          .params_type = "AttentionParams",
-          .threads_per_block = attention_threads(config),
-          .min_blocks_per_sm = 1,
-          .dynamic_smem_bytes = static_cast<std::size_t>(attention_smem_bytes(config))};
+jit::KernelSpec attention_spec(const AttentionConfig& config,
+                               const AttentionVariant* variant = nullptr) {
+  jit::KernelSpec spec{
+      .name = "attention_sm80",
+      .header = "attention/attention_sm80.cuh",
+      .function = "attention_sm80",
+      .config_type = "AttentionConfig",
+      .config = jit::config_literal(config),
+      .params_type = "AttentionParams",
+      .threads_per_block = attention_threads(config),
+      .min_blocks_per_sm = 1,
+      .dynamic_smem_bytes = static_cast<std::size_t>(attention_smem_bytes(config))};
+  if (variant) add_variant(spec, *variant);
+  return spec;
 }
 
 // The merge does not depend on the tile: one kernel serves all of them.
@@ -35,7 +40,8 @@ jit::KernelSpec merge_spec(const AttentionConfig& config) {
                           .kv_dtype = config.kv_dtype,
                           .o_dtype = config.o_dtype,
                           .head_dim_vo = config.head_dim_vo,
-                          .aligned = config.aligned};
+                          .aligned = config.aligned,
+                          .softmax = config.softmax};
   return {.name = "attention_merge",
           .header = "attention/attention_merge.cuh",
           .function = "attention_merge",
@@ -80,7 +86,7 @@ std::vector<AttentionConfig> all_candidates(const AttentionConfig& shape) {
 }  // namespace
 
 AttentionTarget attention_target(int device_index, const AttentionConfig& shape,
-                                 double mean_packed_rows) {
+                                 double mean_packed_rows, const AttentionVariant* variant) {
   if (const std::string reason = attention_unsupported(shape); !reason.empty()) {
     throw Error(ErrorCode::not_implemented, "attention: " + reason);
   }
@@ -92,7 +98,7 @@ AttentionTarget attention_target(int device_index, const AttentionConfig& shape,
   AttentionTarget target;
   target.config = fitting_config(device_index, shape, mean_packed_rows);
   target.config.aligned = true;
-  const Kernel& kernel = get_kernel(attention_spec(target.config), device_index);
+  const Kernel& kernel = get_kernel(attention_spec(target.config, variant), device_index);
   get_kernel(merge_spec(target.config), device_index);
   target.tile = {.num_workers = limits.num_sms * max_blocks_per_sm(kernel),
                  .tile_q = target.config.tile_q,
@@ -108,10 +114,10 @@ void upload(int device_index, void* dst, const void* src, std::size_t bytes, Str
         "cuMemcpyHtoDAsync");
 }
 
-void attention(int device_index, const AttentionConfig& config, const AttentionParams& params,
-               Stream stream) {
+void attention(int device_index, const AttentionConfig& config, const AttentionVariant* variant,
+               const AttentionParams& params, Stream stream) {
   if (params.num_items > 0) {
-    const Kernel& kernel = get_kernel(attention_spec(config), device_index);
+    const Kernel& kernel = get_kernel(attention_spec(config, variant), device_index);
     launch(kernel, static_cast<unsigned>(params.num_workers), 1, stream, params);
   }
   if (params.num_merges > 0) {

@@ -83,7 +83,7 @@ struct BatchAttention::Impl {
           if (current->checked && paged) check_device_pages(params, stream);
           kernels::AttentionConfig config = current->config;
           config.aligned = rows_aligned(args);
-          cuda::attention(device.index, config, params, stream);
+          cuda::attention(device.index, config, current->custom(), params, stream);
         });
   }
 

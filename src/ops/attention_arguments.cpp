@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/check.h"
+#include "ops/attention_variant.h"
 
 namespace quire {
 namespace {
@@ -54,6 +55,7 @@ kernels::AttentionParams fill_params(const AttentionArguments& args,
       .custom_mask = data_or_null<kernels::u8>(options.custom_mask),
       .mask_indptr = data_or_null<kernels::i32>(options.mask_indptr),
       .sinks = data_or_null<float>(options.sinks),
+      .alibi_slopes = data_or_null<float>(options.alibi_slopes),
       .sm_scale = sm_scale * options.k_scale,
       .v_scale = options.v_scale,
       .logits_soft_cap = options.logits_soft_cap,
@@ -74,6 +76,8 @@ kernels::AttentionParams fill_params(const AttentionArguments& args,
       .num_indices = paged ? static_cast<kernels::i32>(planned.extent.num_kv_entries) : 0,
       .num_partial_rows = static_cast<kernels::i32>(planned.extent.num_partial_rows),
       .mask_bytes = options.custom_mask ? options.custom_mask->shape[0] : 0,
+      .variant =
+          planned.variant ? variant_values(*planned.variant, options) : kernels::VariantValues{},
   };
 }
 

@@ -8,6 +8,7 @@
 
 #include "core/check.h"
 #include "ops/attention_arguments.h"
+#include "ops/attention_variant.h"
 
 namespace quire {
 namespace {
@@ -161,6 +162,16 @@ void check_floats(const check::Arg& arg, const check::Arg& like) {
   check::contiguous(arg);
 }
 
+void check_per_head(std::string_view name, const std::optional<TensorView>& values,
+                    const AttentionShape& shape, const check::Arg& like) {
+  if (!values) return;
+  const check::Arg arg{kOp, name, *values};
+  check::rank(arg, 1);
+  check::dim(arg, 0, shape.num_qo_heads, "num_qo_heads");
+  check_floats(arg, like);
+  check::memory(arg);
+}
+
 }  // namespace
 
 void check_arguments(const AttentionArguments& args, const PlannedAttention& planned,
@@ -194,13 +205,9 @@ void check_arguments(const AttentionArguments& args, const PlannedAttention& pla
   }
   check_scalars(args.options);
   check_mask(args.options, planned, q);
-  if (args.options.sinks) {
-    const check::Arg sinks{kOp, "sinks", *args.options.sinks};
-    check::rank(sinks, 1);
-    check::dim(sinks, 0, shape.num_qo_heads, "num_qo_heads");
-    check_floats(sinks, q);
-    check::memory(sinks);
-  }
+  check_per_head("sinks", args.options.sinks, shape, q);
+  check_per_head("alibi_slopes", args.options.alibi_slopes, shape, q);
+  check_variant_values(planned.custom(), args.options, args.lse.has_value(), q);
 }
 
 }  // namespace quire

@@ -7,6 +7,7 @@
 
 #include "core/check.h"
 #include "ops/attention_plan.h"
+#include "ops/attention_variant.h"
 #include "plan/attention_bounds.h"
 
 namespace quire {
@@ -76,6 +77,7 @@ AttentionExtent graph_extent(const PlannedAttention& planned, const AttentionPla
 
 void check_fits_graph(const PlannedAttention& planned, const PlannedAttention& first) {
   check_same_shape(planned.shape, first.shape);
+  check_same_variant(planned.custom(), first.custom());
   check_same("batch_size", planned.lengths.batch_size(), first.lengths.batch_size());
   check_at_most("rows of q", planned.lengths.total_q(), first.max_total_q);
   const AttentionExtent got = exact_extent(planned);

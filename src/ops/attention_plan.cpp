@@ -11,6 +11,7 @@
 #include "core/env.h"
 #include "cpu/attention.h"
 #include "cuda/attention.h"
+#include "ops/attention_variant.h"
 
 namespace quire {
 namespace {
@@ -71,11 +72,14 @@ double mean_packed_rows(const AttentionLengths& lengths, int group_size) {
 // The kernel's configuration and tile for the device and this much work.
 void choose_tile(Device device, PlannedAttention& planned) {
   const AttentionShape& shape = planned.shape;
-  const kernels::AttentionConfig wanted{.q_dtype = check::to_kernel(shape.q_dtype),
-                                        .kv_dtype = check::to_kernel(shape.kv_dtype),
-                                        .o_dtype = check::to_kernel(shape.o_dtype),
-                                        .head_dim_qk = shape.head_dim_qk,
-                                        .head_dim_vo = shape.head_dim_vo};
+  const kernels::AttentionConfig wanted{
+      .q_dtype = check::to_kernel(shape.q_dtype),
+      .kv_dtype = check::to_kernel(shape.kv_dtype),
+      .o_dtype = check::to_kernel(shape.o_dtype),
+      .head_dim_qk = shape.head_dim_qk,
+      .head_dim_vo = shape.head_dim_vo,
+      .variant = planned.variant ? kernels::VariantKind::custom : kernels::VariantKind::none,
+      .softmax = !planned.variant || planned.variant->softmax};
   dispatch(
       kOp, device,
       [&] {
@@ -85,7 +89,8 @@ void choose_tile(Device device, PlannedAttention& planned) {
       [&] {
         const cuda::AttentionTarget target = cuda::attention_target(
             device.index, wanted,
-            mean_packed_rows(planned.lengths, shape.num_qo_heads / shape.num_kv_heads));
+            mean_packed_rows(planned.lengths, shape.num_qo_heads / shape.num_kv_heads),
+            planned.custom());
         planned.config = target.config;
         planned.tile = target.tile;
       });
@@ -94,7 +99,8 @@ void choose_tile(Device device, PlannedAttention& planned) {
 PlannedAttention plan_lengths(Device device, const AttentionShape& shape, AttentionLengths lengths,
                               const AttentionPlanOptions& options,
                               const PlannedAttention* current) {
-  PlannedAttention planned{.shape = shape, .lengths = std::move(lengths)};
+  PlannedAttention planned{
+      .shape = shape, .lengths = std::move(lengths), .variant = options.variant};
   planned.cuda_graph = options.cuda_graph && device.is_cuda();
   planned.checked = !planned.cuda_graph && (options.checked || env::flag("QUIRE_CHECKED"));
   const PlannedAttention* first =
@@ -129,6 +135,7 @@ PlannedAttention plan_paged(Device device, const AttentionShape& shape, const Te
                             const PlannedAttention* current) {
   check_shape(shape);
   check_options(options);
+  if (options.variant) check_variant(*options.variant, device);
   check_at_least("page_size", shape.page_size, 1);
   return plan_lengths(device, shape, read_paged_lengths(qo_indptr, table, shape.page_size, device),
                       options, current);
@@ -139,6 +146,7 @@ PlannedAttention plan_ragged(Device device, const AttentionShape& shape,
                              const AttentionPlanOptions& options, const PlannedAttention* current) {
   check_shape(shape);
   check_options(options);
+  if (options.variant) check_variant(*options.variant, device);
   if (shape.page_size != 0) {
     check::fail(kOp, "page_size", fmt::format("{}", shape.page_size), "0 for ragged KV");
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "attention/attention_types.h"
 #include "ops/attention_extent.h"
@@ -18,10 +19,12 @@ struct PlannedAttention {
   plan::AttentionTile tile;
   plan::AttentionPlan work;
   AttentionExtent extent;
+  std::optional<AttentionVariant> variant;
   bool checked = false;
   bool cuda_graph = false;
   std::int64_t max_total_q = 0;  // rows of q of the first plan for CUDA graphs
 
+  const AttentionVariant* custom() const { return variant ? &*variant : nullptr; }
   std::size_t partial_bytes() const {
     return static_cast<std::size_t>(extent.num_partial_rows) * (shape.head_dim_vo + 1) *
            sizeof(float);

@@ -7,6 +7,7 @@
 #include "attention/attention_types.h"
 #include "cuda/driver.h"
 #include "quire/attention.h"
+#include "support/attention_variants.h"
 #include "support/expect_error.h"
 #include "support/test_device.h"
 #include "support/test_tensor.h"
@@ -142,6 +143,14 @@ TEST_F(AttentionGraph, WhatDoesNotFitIsRefusedAndThePlanStays) {
        },
        ErrorCode::invalid_argument,
        "attention.plan: page_size: got 8, expected 4, fixed by the first plan for CUDA graphs"},
+      {[&] {
+         AttentionPlanOptions other = kGraph;
+         other.variant = soft_cap_variant().variant;
+         graph.plan(kShape, qo_indptr_, Table({4, 1, 2}).view(), other);
+       },
+       ErrorCode::invalid_argument,
+       "attention.plan: variant: got \"soft_cap\", expected none, fixed by the first plan for CUDA "
+       "graphs"},
   });
   EXPECT_EQ(run(graph), before);
 }

@@ -249,6 +249,15 @@ std::vector<BadRun> bad_options() {
          a.options.sinks->dtype = DType::bf16;
        },
        kWrongType, "sinks: got bf16, expected f32"},
+      {[](RunArguments& a) { a.options.alibi_slopes = a.floats.view().slice(0, 0, 3); }, kInvalid,
+       "alibi_slopes: got 3 in dimension 0 (shape [3]), expected 4 (num_qo_heads)"},
+      {[](RunArguments& a) {
+         a.options.alibi_slopes = a.floats;
+         a.options.alibi_slopes->device = other_device();
+       },
+       kInvalid,
+       "alibi_slopes: got " + to_string(other_device()) + ", expected " + to_string(test_device()) +
+           ", the device of q"},
   };
 }
 

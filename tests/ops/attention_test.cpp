@@ -120,6 +120,13 @@ void add_masks(std::vector<AttentionCase>& cases) {
   add("sm_scale", [](AttentionCase& c) { c.sm_scale = 0.4f; });
   add("v_scale", [](AttentionCase& c) { c.k_scale = 0.5f, c.v_scale = 3.f; });
   add("sinks", [](AttentionCase& c) { c.sinks = true, c.causal = true; });
+  add("alibi", [](AttentionCase& c) { c.alibi = true; });
+  add("alibi_causal_soft_cap", [](AttentionCase& c) {
+    c.alibi = c.causal = c.sinks = true;
+    c.logits_soft_cap = 1.5f;
+    c.sm_scale = 0.3f;
+    c.shape.num_qo_heads = 8;
+  });
   add("base2", [](AttentionCase& c) { c.lse_base = LseBase::two, c.sinks = true; });
   add("no_lse", [](AttentionCase& c) { c.with_lse = false; });
   add("custom_mask", [](AttentionCase& c) { c.custom_mask = true; });
@@ -146,6 +153,7 @@ void add_splits(std::vector<AttentionCase>& cases) {
       c.plan.fixed_split_size = split;
       c.causal = c.sinks = sinks;
       c.v_scale = 2.f;
+      c.alibi = split == 16;
       cases.push_back(c);
     }
   }

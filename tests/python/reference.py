@@ -4,9 +4,26 @@ import numpy as np
 
 
 def attention(
-    q, k, v, *, causal=False, window_left=-1, sm_scale=None, cap=0.0, mask=None, sink=None
+    q,
+    k,
+    v,
+    *,
+    causal=False,
+    window_left=-1,
+    sm_scale=None,
+    cap=0.0,
+    mask=None,
+    sink=None,
+    alibi=None,
+    logits_of=None,
+    visible=None,
+    softmax=True,
 ):
-    """One request: q [m, hq, d], k [n, hkv, d], v [n, hkv, dv] -> out, lse (natural)."""
+    """One request: q [m, hq, d], k [n, hkv, d], v [n, hkv, dv] -> out, lse (natural).
+
+    logits_of(head, position, logits, tokens) and visible(head, position, tokens) are a custom
+    variant; without softmax what logits_of gives are the weights.
+    """
     q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
     m, heads, dim = q.shape
     n = k.shape[0]
@@ -22,6 +39,12 @@ def attention(
             last = n - m + row
             seen = np.ones(n, bool)
             tokens = np.arange(n)
+            if alibi is not None:
+                logits = logits + alibi[head] * (tokens - last)
+            if logits_of is not None:
+                logits = logits_of(head, last, logits, tokens)
+            if visible is not None:
+                seen &= visible(head, last, tokens)
             if causal:
                 seen &= tokens <= last
             if window_left >= 0:
@@ -31,6 +54,9 @@ def attention(
             if not seen.any():
                 if sink is not None:
                     lse[row, head] = sink[head]
+                continue
+            if not softmax:
+                out[row, head] = logits[seen] @ v[seen, head // group]
                 continue
             terms = np.exp(logits[seen])
             total = terms.sum() + (0.0 if sink is None else np.exp(sink[head]))

@@ -85,6 +85,17 @@ def test_ragged_mask_sinks_base_2(lib, close):
     close(lib.numpy(lse), np.concatenate([p[1] for p in parts]) / np.log(2), 1e-5)
 
 
+def test_alibi(lib, close):
+    slopes = np.array([0.5, 0.25, 0.125, -0.5], np.float32)
+    case = PagedCase([1, 5, 0, 3], [7, 5, 9, 40], page_size=4, **SHAPE)
+    out, lse = run_paged(
+        lib, case, causal=True, logits_soft_cap=2.0, alibi_slopes=lib.array(slopes, "float32")
+    )
+    expected = case.expected(causal=True, cap=2.0, alibi=slopes)
+    close(lib.numpy(out), expected[0], 1e-5)
+    close(lib.numpy(lse), expected[1], 1e-5)
+
+
 def test_fp8_cache(torch, close):
     case = PagedCase([1, 2], [40, 17], page_size=16, **SHAPE)
     engine = quire.BatchAttention()

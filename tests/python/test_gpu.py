@@ -1,5 +1,8 @@
 """The binding on a GPU: streams, CUDA graphs, device index arrays. Skipped where there is none."""
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 import quire
@@ -177,3 +180,55 @@ def test_append_skips_padding_on_the_device():
             expected[page, 0, p % PAGE_SIZE] = key[row]
             expected[page, 1, p % PAGE_SIZE] = value[row]
     assert torch.equal(pool, expected)
+
+
+def test_custom_variant_example(capsys):
+    runpy.run_path(str(Path(__file__).parents[2] / "examples" / "python" / "custom_variant.py"))
+    assert "out (300, 8, 64) torch.bfloat16" in capsys.readouterr().out
+
+
+def test_alibi_slopes():
+    slopes = torch.exp2(-torch.arange(1, HEADS + 1.0, device=DEVICE))
+    variant = quire.AttentionVariant(
+        name="gpu_alibi",
+        source="""struct Variant {
+  static float logits(const Arguments& args, const QueryRow& row, float score, int kv_token) {
+    return score + args.slopes[row.qo_head] * (kv_token - row.position);
+  }
+};""",
+        tensors={"slopes": "f32"},
+    )
+    pool, q, results = cache(), queries(3), []
+    for each in (None, variant):
+        attention = quire.BatchAttention(DEVICE)
+        attention.plan(
+            [0, 1, 3],
+            *page_table([40, 130], DEVICE),
+            num_qo_heads=HEADS,
+            num_kv_heads=KV_HEADS,
+            head_dim_qk=HEAD_DIM,
+            page_size=PAGE_SIZE,
+            fixed_split_size=32,
+            variant=each,
+        )
+        options = {"variant_args": {"slopes": slopes}} if each else {"alibi_slopes": slopes}
+        results.append(
+            attention.run(q, pool[:, 0], pool[:, 1], causal=True, return_lse=True, **options)
+        )
+    (out, lse), (custom_out, custom_lse) = results
+    assert error(custom_out, out.double()) < 3e-3
+    assert (custom_lse - lse).abs().max() < 1e-3
+    assert not torch.equal(out, run_plain(q, pool))
+
+
+def run_plain(q, pool):
+    attention = quire.BatchAttention(DEVICE)
+    attention.plan(
+        [0, 1, 3],
+        *page_table([40, 130], DEVICE),
+        num_qo_heads=HEADS,
+        num_kv_heads=KV_HEADS,
+        head_dim_qk=HEAD_DIM,
+        page_size=PAGE_SIZE,
+    )
+    return attention.run(q, pool[:, 0], pool[:, 1], causal=True)

@@ -84,6 +84,19 @@ AttentionBatch::AttentionBatch(const AttentionCase& c, std::uint64_t seed)
       last_page_len_(TestTensor::ints(pages_.last_page_len, kCpu)) {
   std::mt19937_64 engine(seed + 3);
   if (c.sinks) sinks_ = TestTensor::random({c.shape.num_qo_heads}, DType::f32, seed + 4, 2);
+  if (c.alibi) {
+    std::vector<double> slopes;
+    for (int head = 0; head < c.shape.num_qo_heads; ++head) slopes.push_back(std::exp2(-head));
+    alibi_slopes_ = TestTensor::from(slopes, {c.shape.num_qo_heads}, DType::f32);
+  }
+  if (c.variant) {
+    case_.plan.variant = c.variant->variant;
+    for (std::size_t i = 0; i < c.variant->tensors.size(); ++i) {
+      const std::vector<double>& values = c.variant->tensors[i];
+      variant_tensors_.push_back(TestTensor::from(
+          values, {static_cast<std::int64_t>(values.size())}, c.variant->variant.tensors[i].dtype));
+    }
+  }
   if (!c.custom_mask) return;
   std::vector<std::uint8_t> bytes;
   std::vector<std::int32_t> indptr{0};
@@ -177,6 +190,9 @@ AttentionOptions AttentionBatch::options() const {
   if (mask_) options.custom_mask = *mask_;
   if (mask_indptr_) options.mask_indptr = *mask_indptr_;
   if (sinks_) options.sinks = *sinks_;
+  if (alibi_slopes_) options.alibi_slopes = *alibi_slopes_;
+  for (const TestTensor& tensor : variant_tensors_) options.variant_tensors.push_back(tensor);
+  if (case_.variant) options.variant_scalars = case_.variant->scalars;
   return options;
 }
 
@@ -258,11 +274,18 @@ AttentionAnswer AttentionBatch::reference() const {
       .v_scale = case_.v_scale,
       .base_two = case_.lse_base == LseBase::two,
       .sinks = sinks_ ? sinks_->values() : std::vector<double>{},
+      .alibi_slopes = alibi_slopes_ ? alibi_slopes_->values() : std::vector<double>{},
       .row_step = case_.row_step};
+  if (case_.variant) {
+    options.logits = case_.variant->logits;
+    options.visible = case_.variant->visible;
+    options.softmax = case_.variant->variant.softmax;
+  }
   AttentionAnswer answer;
   std::size_t q_row = 0;
   for (std::size_t r = 0; r < case_.qo_lens.size(); ++r) {
-    ReferenceRequest request{.qo_len = case_.qo_lens[r], .kv_len = case_.kv_lens[r]};
+    ReferenceRequest request{
+        .qo_len = case_.qo_lens[r], .kv_len = case_.kv_lens[r], .index = static_cast<int>(r)};
     if (!mask_bits_.empty()) request.mask = mask_bits_[r];
     for (int i = 0; i < request.qo_len * s.num_qo_heads; ++i, ++q_row) {
       const auto begin = q.begin() + static_cast<std::ptrdiff_t>(q_row * q_width);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "quire/attention.h"
+#include "support/attention_variants.h"
 #include "support/test_tensor.h"
 
 namespace quire::test {
@@ -27,11 +28,13 @@ struct AttentionCase {
   float logits_soft_cap = 0;
   float k_scale = 1, v_scale = 1;
   bool sinks = false;
+  bool alibi = false;
   bool custom_mask = false;
   bool empty_mask_rows = false;  // some rows of the custom mask see nothing
   LseBase lse_base = LseBase::e;
   bool with_lse = true;
   AttentionPlanOptions plan{};  // causal and window are set only if the test wants the hints
+  std::optional<VariantCase> variant{};  // put into plan by AttentionBatch
   bool indices_on_device = false;
   double q_scale = 1;          // of the random q
   bool clean_padding = false;  // zeros, not NaN, where no request has a token
@@ -89,7 +92,8 @@ class AttentionBatch {
   TestTensor q_, k_, v_;  // packed_kv: k_ holds both, v_ is unused
   TestTensor qo_indptr_, kv_indptr_, kv_indices_, last_page_len_;
   std::vector<std::vector<bool>> mask_bits_;  // [batch][qo_len * kv_len]
-  std::optional<TestTensor> mask_, mask_indptr_, sinks_;
+  std::optional<TestTensor> mask_, mask_indptr_, sinks_, alibi_slopes_;
+  std::vector<TestTensor> variant_tensors_;
 };
 
 // Expects answer near reference: relative Frobenius error over all rows and for each row, exact

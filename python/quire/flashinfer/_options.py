@@ -18,6 +18,12 @@ def not_implemented(op: str, option: str, value: Any) -> NotImplementedError:
 def refuse(op: str, **options: Any) -> None:
     """NotImplementedError, naming it, for every option that was given (is not None)."""
     for name, value in options.items():
+        if name == "jit_args" and value is not None:
+            raise NotImplementedError(
+                f"{op}: jit_args: got a variant's declaration, expected none: its C++ is written "
+                "for FlashInfer's own headers and kernel parameters, which Quire does not have; "
+                "quire.AttentionVariant does the same with quire.BatchAttention"
+            )
         if value is not None:
             raise not_implemented(op, name, "a value" if hasattr(value, "shape") else value)
 
