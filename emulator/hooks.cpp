@@ -56,7 +56,9 @@ const Deposit* exchange(Collective what, const Deposit& mine, Site site) {
 void queue_copy(const PendingCopy& copy) { Block::instance().current().copies.push(copy); }
 void commit_copies() { Block::instance().current().copies.commit(); }
 bool take_copy(int pending, PendingCopy& copy) {
-  return Block::instance().current().copies.take(pending, copy);
+  if (!Block::instance().current().copies.take(pending, copy)) return false;
+  note_shared_write(copy.dst);  // which the caller does at once
+  return true;
 }
 
 }  // namespace quire::emulator

@@ -2,13 +2,9 @@
 #pragma once
 
 #include "tile/mbarrier.h"
+#include "tile/tensor_map_types.h"
 
 namespace quire::tile {
-
-// A tensor map as the driver's cuTensorMapEncodeTiled writes it; lives in kernel parameters.
-struct alignas(64) TensorMap {
-  u64 opaque[16];
-};
 
 namespace tma {
 
