@@ -133,8 +133,8 @@ void Block::run_lane(void* argument) {
 void Block::check_ended(const Lane& lane) {
   if (!lane.products.empty()) {
     const Site site = lane.products.entries().front().site;
-    fault(fmt::format("returned and had not waited for the product at {}:{}", site.file,
-                      site.line));
+    fault(
+        fmt::format("returned and had not waited for the product at {}:{}", site.file, site.line));
   }
   if (num_finished_ + 1 < launch_->threads) return;
   if (const std::string text = copy_engine_.describe_pending(); !text.empty()) {

@@ -15,7 +15,8 @@ constexpr int kRowBytes = 128, kChunkBytes = 16;
 
 // By the address in shared memory: the pattern repeats every 8 * swizzle_bytes.
 std::size_t swizzled(std::size_t offset, int swizzle_bytes) {
-  const std::size_t mask = swizzle_bytes == 0 ? 0 : static_cast<std::size_t>(swizzle_bytes) / 16 - 1;
+  const std::size_t mask =
+      swizzle_bytes == 0 ? 0 : static_cast<std::size_t>(swizzle_bytes) / 16 - 1;
   return offset ^ (offset / kRowBytes & mask) * kChunkBytes;
 }
 
@@ -49,8 +50,8 @@ Box CopyEngine::start(void* dst, const u64* map, const int* coordinates, int ran
   Copy& copy = at(count_);
   const auto info = decode_tensor_map(map);
   if (!info || info->rank != rank) {
-    block.fault(fmt::format("tma::load at {}:{}: no tensor map of rank {}", site.file, site.line,
-                            rank));
+    block.fault(
+        fmt::format("tma::load at {}:{}: no tensor map of rank {}", site.file, site.line, rank));
   }
   if (!full.fenced) {
     block.fault(fmt::format("tma::load at {}:{}: no fence_mbarrier_init() after the barrier's init",
@@ -89,9 +90,10 @@ const u8* CopyEngine::source(const Copy& copy, int row, int& skipped_bytes, int&
   bytes = static_cast<int>(last - first) * map.element_bytes;
   address += static_cast<u64>(first * map.element_bytes);
   if (!device_state().find(address, static_cast<std::size_t>(bytes))) {
-    Block::instance().fault(fmt::format("tma::load at {}:{}: reads {} bytes at {:#x}, which are "
-                                        "not device memory",
-                                        copy.site.file, copy.site.line, bytes, address));
+    Block::instance().fault(
+        fmt::format("tma::load at {}:{}: reads {} bytes at {:#x}, which are "
+                    "not device memory",
+                    copy.site.file, copy.site.line, bytes, address));
   }
   return reinterpret_cast<const u8*>(address);
 }

@@ -101,8 +101,7 @@ std::string Block::describe_deadlock() const {
       if (!lane.finished && lane.waits && same(lane.wait, *wait)) threads.push_back(i);
     }
     text += fmt::format(" threads {} {} in {};", ranges(threads),
-                        wait->what == Collective::mbarrier_test ? "poll" : "wait",
-                        describe(*wait));
+                        wait->what == Collective::mbarrier_test ? "poll" : "wait", describe(*wait));
   }
   return text + (finished.empty() ? " nobody has returned"
                                   : fmt::format(" threads {} have returned", ranges(finished)));

@@ -89,7 +89,8 @@ void wait_for_products(int pending, Site site) {
   Warpgroup& group = block.warpgroup(Collective::wgmma_wait, site);
   const Lane& lane = block.current();
   const auto warp = static_cast<std::size_t>(lane.position.thread / kWarpLanes % 4);
-  // Shared memory is read for the warp by its lane 0 (next_product_read): its lanes are behind that.
+  // Shared memory is read for the warp by its lane 0 (next_product_read): its lanes are behind
+  // that.
   void* order = &group.read_order[group.meeting.round % 2][warp];
   if (lane.position.thread % kWarpLanes == 0) release(order);
   block.meet_warpgroup(

@@ -177,8 +177,8 @@ Result occupancy_max_active_blocks(int* blocks, Function function, int block_siz
   const std::lock_guard lock(state.mutex);
   if (find_module(state, function) == nullptr) return kInvalidHandle;
   if (block_size < 1) return kInvalidValue;
-  const auto by_smem = static_cast<int>(
-      static_cast<std::size_t>(state.arch.smem_per_sm) / (dynamic_smem_bytes + kReservedSmemPerBlock));
+  const auto by_smem = static_cast<int>(static_cast<std::size_t>(state.arch.smem_per_sm) /
+                                        (dynamic_smem_bytes + kReservedSmemPerBlock));
   *blocks = std::min({kMaxThreadsPerSm / block_size, by_smem, kMaxBlocksPerSm});
   return kSuccess;
 }

@@ -102,10 +102,10 @@ void Mbarriers::wait(MbarrierState& state, u32 parity, Site site) {
 
 std::string Mbarriers::describe(const void* object) const {
   const auto& state = *static_cast<const MbarrierState*>(object);
-  std::string text = fmt::format("the barrier at offset {} (phase {}, parity {}: {} of {} arrivals",
-                                 Block::instance().offset_of(state.word), state.phase,
-                                 state.phase % 2, state.num_arrivals - state.num_missing,
-                                 state.num_arrivals);
+  std::string text =
+      fmt::format("the barrier at offset {} (phase {}, parity {}: {} of {} arrivals",
+                  Block::instance().offset_of(state.word), state.phase, state.phase % 2,
+                  state.num_arrivals - state.num_missing, state.num_arrivals);
   if (state.bytes != 0) text += fmt::format(", {} bytes have not come", state.bytes);
   return text + ")";
 }

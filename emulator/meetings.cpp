@@ -22,8 +22,7 @@ bool Block::enter(Meeting& meeting, Collective what, Site site) {
   } else if (meeting.what != what || meeting.site.line != site.line ||
              std::string_view(meeting.site.file) != site.file) {
     fault(fmt::format("divergence: calls {} while thread {} of its {} waits in {}",
-                      describe(what, site), meeting.waiting.front()->position.thread,
-                      meeting.group,
+                      describe(what, site), meeting.waiting.front()->position.thread, meeting.group,
                       describe(meeting.what, meeting.site)));
   }
   if (static_cast<int>(meeting.waiting.size()) + 1 == meeting.num_expected) return true;

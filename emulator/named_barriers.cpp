@@ -17,8 +17,8 @@ void NamedBarriers::clear() {
 void NamedBarriers::come(Collective what, int id, int threads, Site site) {
   Block& block = Block::instance();
   if (id < 1 || id >= static_cast<int>(kCount)) {
-    block.fault(fmt::format("calls {} with id {}, expected 1 to 15",
-                            emulator::describe(what, site), id));
+    block.fault(
+        fmt::format("calls {} with id {}, expected 1 to 15", emulator::describe(what, site), id));
   }
   block.meet_warp(what, site);
   Barrier& barrier = barriers_[static_cast<std::size_t>(id)];

@@ -14,9 +14,7 @@ constexpr std::size_t kPatternBytes = 1024;  // 8 rows of 128 bytes
 constexpr std::size_t kRowBytes = 128, kChunkBytes = 16;
 
 // The 128-byte swizzle by address bits.
-std::size_t swizzled(std::size_t offset) {
-  return offset ^ (offset / kRowBytes % 8) * kChunkBytes;
-}
+std::size_t swizzled(std::size_t offset) { return offset ^ (offset / kRowBytes % 8) * kChunkBytes; }
 
 std::string place(Site site) { return fmt::format("{}:{}", site.file, site.line); }
 
@@ -122,8 +120,8 @@ void WarpgroupProducts::read_chunk(std::size_t offset, u8* to, const QueuedProdu
     problem = "written with no fence_async_proxy() after";
   }
   if (problem != nullptr) {
-    block.fault(fmt::format("{} reads shared memory at offset {}: {}", name(entry), offset,
-                            problem));
+    block.fault(
+        fmt::format("{} reads shared memory at offset {}: {}", name(entry), offset, problem));
   }
   for (std::size_t i = 0; i < kChunkBytes; ++i) to[i] = block.shared_memory()[offset + i];
 }

@@ -1,4 +1,5 @@
-// 16-bit and 8-bit floating-point storage, and conversions, bit by bit. Twin of kernels/tile/convert.h.
+// 16-bit and 8-bit floating-point storage, and conversions, bit by bit. Twin of
+// kernels/tile/convert.h.
 #pragma once
 
 #include "tile/math.h"

@@ -26,7 +26,8 @@ inline void load_4d(void* dst, const TensorMap& map, Mbarrier& full, int c0, int
   for (int row = 0; row < box.num_rows; ++row) {
     int bytes;
     const u8* src = emulator::box_row(row, bytes);
-    for (int i = 0; i < bytes; i += 16) static_cast<void>(*static_cast<const volatile u8*>(src + i));
+    for (int i = 0; i < bytes; i += 16)
+      static_cast<void>(*static_cast<const volatile u8*>(src + i));
   }
 #endif
   emulator::queue_box();

@@ -38,9 +38,7 @@ inline u64 descriptor(const void* smem, int panel_bytes = 0) {
   return kSwizzle128 | kEightRows << 32 | static_cast<u64>(panel_bytes >> 4) << 16 |
          ((emulator::shared_address(smem) & 0x3ffff) >> 4);
 }
-inline u64 advance(u64 descriptor, int bytes) {
-  return descriptor + static_cast<u64>(bytes >> 4);
-}
+inline u64 advance(u64 descriptor, int bytes) { return descriptor + static_cast<u64>(bytes >> 4); }
 
 template <class T>
 inline constexpr emulator::Operand kOperand = emulator::Operand::bf16;

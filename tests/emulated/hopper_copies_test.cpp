@@ -30,15 +30,15 @@ struct BoxMap {
 cuda::Result encode(const BoxMap& m, const TestTensor& tensor, quire::tile::TensorMap& map) {
   const cuda::DeviceGuard guard(test_device().index);
   void* base = static_cast<std::uint8_t*>(tensor.view().data) + m.offset;
-  return cuda::driver().tensor_map_encode_tiled(&map, m.data_type, 4, base, m.dims.data(),
-                                                m.strides.data(), m.box.data(),
-                                                m.element_strides.data(), 0, m.swizzle,
-                                                cuda::kPromote256, 0);
+  return cuda::driver().tensor_map_encode_tiled(
+      &map, m.data_type, 4, base, m.dims.data(), m.strides.data(), m.box.data(),
+      m.element_strides.data(), 0, m.swizzle, cuda::kPromote256, 0);
 }
 
 std::vector<std::uint8_t> numbered(std::size_t count) {
   std::vector<std::uint8_t> bytes(count);
-  for (std::size_t i = 0; i < count; ++i) bytes[i] = static_cast<std::uint8_t>(i * 37 + i / 251 + 1);
+  for (std::size_t i = 0; i < count; ++i)
+    bytes[i] = static_cast<std::uint8_t>(i * 37 + i / 251 + 1);
   return bytes;
 }
 
@@ -81,13 +81,12 @@ void test_boxes(const BoxMap& m, const std::vector<Coordinates>& boxes) {
   const TestTensor out = TestTensor::poisoned({count * bytes}, DType::u8);
   quire::tile::TensorMap map;
   cuda::check(encode(m, a, map), "cuTensorMapEncodeTiled");
-  run_primitive(
-      {.header = "boxes.cuh",
-       .function = "load_boxes",
-       .config = {.n = bytes},
-       .params = {.b = b.view().data, .out = out.view().data, .count = count, .map = map},
-       .threads = 64,
-       .smem_bytes = static_cast<std::size_t>(count * bytes) + 8});
+  run_primitive({.header = "boxes.cuh",
+                 .function = "load_boxes",
+                 .config = {.n = bytes},
+                 .params = {.b = b.view().data, .out = out.view().data, .count = count, .map = map},
+                 .threads = 64,
+                 .smem_bytes = static_cast<std::size_t>(count * bytes) + 8});
   EXPECT_EQ(out.raw(), expected_boxes(m, data, boxes));
   EXPECT_TRUE(out.guards_intact());
 }
@@ -96,8 +95,14 @@ TEST_F(HopperCopies, BoxesWithSwizzle) {
   test_boxes({}, {{0, 0, 0, 0}, {0, 3, 1, 2}, {0, 4, 0, 1}});
 }
 TEST_F(HopperCopies, OutsideIsZero) {
-  test_boxes({}, {{0, 10, 1, 2}, {32, 0, 0, 0}, {0, -5, 0, 1}, {-8, 2, 1, 0}, {0, 0, 0, 3},
-                  {0, 0, -1, 0}, {64, 0, 0, 0}, {0, 30, 0, 0}});
+  test_boxes({}, {{0, 10, 1, 2},
+                  {32, 0, 0, 0},
+                  {0, -5, 0, 1},
+                  {-8, 2, 1, 0},
+                  {0, 0, 0, 3},
+                  {0, 0, -1, 0},
+                  {64, 0, 0, 0},
+                  {0, 30, 0, 0}});
 }
 TEST_F(HopperCopies, WithoutSwizzle) {
   test_boxes({.box = {32, 8, 2, 1}, .swizzle = cuda::kNoSwizzle}, {{0, 0, 0, 0}, {40, 15, 0, 1}});

@@ -8,7 +8,7 @@ namespace quire::kernels {
 
 struct PrimitiveConfig {
   DType dtype = DType::f32;
-  i32 n = 1;  // what it means is said at the kernel
+  i32 n = 1;     // what it means is said at the kernel
   i32 mode = 0;  // the same
 };
 
