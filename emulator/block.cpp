@@ -18,24 +18,6 @@ struct LaneEnds {};  // thrown to unwind the fiber of a thread that cannot go on
 
 }  // namespace
 
-void CopyQueue::clear() {
-  copies_.clear();
-  group_ends_.clear();
-  num_taken_ = num_landed_ = 0;
-}
-
-bool CopyQueue::take(int pending_groups, PendingCopy& copy) {
-  while (group_ends_.size() - num_landed_ > static_cast<std::size_t>(pending_groups)) {
-    if (num_taken_ < group_ends_[num_landed_]) {
-      copy = copies_[num_taken_++];
-      return true;
-    }
-    ++num_landed_;
-  }
-  if (num_taken_ == copies_.size()) clear();
-  return false;
-}
-
 Block& Block::instance() {
   static auto& block = *new Block;  // its fibers outlive static destructors
   return block;
@@ -106,8 +88,9 @@ void Block::run_lane(void* argument) {
   for (;;) {  // once for every block that has this thread
     try {
       acquire(&block.grid_begin_);
-      lane.proxy_fences = 0;
+      lane.proxy_fence = 0;
       lane.products.clear();  // here, not in prepare(): its memory is this thread's own
+      lane.stores.clear();
       if (!block.aborting_) {
         block.launch_->entry(block.launch_->params);
         block.check_ended(lane);
@@ -118,7 +101,12 @@ void Block::run_lane(void* argument) {
     lane.finished = true;
     ++block.num_finished_;
     const bool all_finished = block.num_finished_ == block.launch_->threads;
-    Lane* next = all_finished ? nullptr : block.next_lane();
+    Lane* next = nullptr;
+    try {
+      if (!all_finished) next = block.next_lane();
+    } catch (const LaneEnds&) {  // a copy that landed was one too many for its barrier
+      next = block.ready_.take();
+    }
     if (next == nullptr && !all_finished) {
       block.record_fault(block.describe_deadlock());
       release(&block.grid_end_);  // the text as well
@@ -135,6 +123,11 @@ void Block::check_ended(const Lane& lane) {
     const Site site = lane.products.entries().front().site;
     fault(
         fmt::format("returned and had not waited for the product at {}:{}", site.file, site.line));
+  }
+  if (!lane.stores.empty()) {
+    const Site site = lane.stores.front().site;
+    fault(fmt::format("returned and had not waited for tma::store at {}:{} to read shared memory",
+                      site.file, site.line));
   }
   if (num_finished_ + 1 < launch_->threads) return;
   if (const std::string text = copy_engine_.describe_pending(); !text.empty()) {

@@ -95,6 +95,12 @@ class Block {
   NamedBarriers& named_barriers() { return named_barriers_; }
   CopyEngine& copy_engine() { return copy_engine_; }
   ProxyMarks& proxy_marks() { return proxy_marks_; }
+  // May the asynchronous proxy read there, for a thread whose latest fence was at `fence`?
+  bool is_fenced(std::size_t offset, u64 fence) const {
+    const ProxyMarks::Mark mark = proxy_marks_.at(offset);
+    return mark.thread < 0 || fence > mark.time ||
+           lanes_[static_cast<std::size_t>(mark.thread)]->proxy_fence > mark.time;
+  }
 
   // The current thread waits in `list` until somebody wakes it.
   void wait_in(WaitList& list, const Wait& wait);

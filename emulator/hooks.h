@@ -84,7 +84,9 @@ void fence_async_proxy();
 // writing it is left to the caller, where a sanitizer sees it.
 u64 mbarrier_init(const void* word, int arrivals, Site site);
 void mbarrier_fence_init();
-void mbarrier_arrive(const u64* word, u64 value, int bytes, Site site);
+void mbarrier_arrive(const u64* word, u64 value, int bytes, int arrivals, Site site);
+// One arrival, when the thread's copies by queue_copy() have landed: they do when somebody waits.
+void mbarrier_arrive_after_copies(const u64* word, u64 value, Site site);
 bool mbarrier_test(const u64* word, u64 value, u32 parity, Site site);
 void mbarrier_wait(const u64* word, u64 value, u32 parity, Site site);
 
@@ -100,6 +102,16 @@ Box start_box(void* dst, const u64* map, const int* coordinates, int rank, const
 // The part of a row of the box just started that lies in the tensor: where, and how many bytes.
 const u8* box_row(int row, int& bytes);
 void queue_box();
+// A copy of a box to a tensor. The pieces of committed ones are the thread's to move, when it
+// waits.
+struct StorePiece {
+  const u8* src;  // 16 bytes
+  u8* dst;
+  int first, bytes;  // of those
+};
+void issue_store(const void* src, const u64* map, const int* coordinates, int rank, Site site);
+void commit_stores();
+bool take_store_piece(StorePiece& piece, Site site);
 void check_tensor_map(const u64* map, Site site);
 
 void named_barrier(Collective what, int id, int threads, Site site);

@@ -13,10 +13,12 @@ void require_sm90(const char* what, Site site) { Block::instance().require_arch(
 
 void note_shared_write(const void* address) {
   Block& block = Block::instance();
-  const Lane& lane = block.current();
-  block.proxy_marks().written(block.offset_of(address), lane.position.thread, lane.proxy_fences);
+  block.proxy_marks().written(block.offset_of(address), block.current().position.thread);
 }
-void fence_async_proxy() { ++Block::instance().current().proxy_fences; }
+void fence_async_proxy() {
+  Block& block = Block::instance();
+  block.current().proxy_fence = block.proxy_marks().fence();
+}
 
 u64 mbarrier_init(const void* word, int arrivals, Site site) {
   check_shared(word, 8, "Mbarrier::init", site);
@@ -27,9 +29,14 @@ void mbarrier_fence_init() {
   Block& block = Block::instance();
   block.mbarriers().fence_init(block.current().position.thread);
 }
-void mbarrier_arrive(const u64* word, u64 value, int bytes, Site site) {
+void mbarrier_arrive(const u64* word, u64 value, int bytes, int arrivals, Site site) {
   Mbarriers& barriers = Block::instance().mbarriers();
-  barriers.arrive(barriers.find(word, value, "Mbarrier::arrive", site), bytes, site);
+  barriers.arrive(barriers.find(word, value, "Mbarrier::arrive", site), bytes, arrivals, site);
+}
+void mbarrier_arrive_after_copies(const u64* word, u64 value, Site site) {
+  Block& block = Block::instance();
+  MbarrierState& state = block.mbarriers().find(word, value, "Mbarrier::arrive_after_copies", site);
+  block.copy_engine().arrive_after_copies(block.current(), state, site);
 }
 bool mbarrier_test(const u64* word, u64 value, u32 parity, Site site) {
   Mbarriers& barriers = Block::instance().mbarriers();
@@ -51,6 +58,21 @@ const u8* box_row(int row, int& bytes) {
   return Block::instance().copy_engine().row_source(row, bytes);
 }
 void queue_box() { Block::instance().copy_engine().queue(); }
+void issue_store(const void* src, const u64* map, const int* coordinates, int rank, Site site) {
+  require_sm90("tma::store", site);
+  Block::instance().current().stores.push(
+      BoxPlace::checked("tma::store", const_cast<void*>(src), map, coordinates, rank, site));
+}
+void commit_stores() { Block::instance().current().stores.commit(); }
+bool take_store_piece(StorePiece& piece, Site site) {
+  Block& block = Block::instance();
+  Lane& lane = block.current();
+  if (!lane.stores.take(piece)) return false;
+  if (!block.is_fenced(block.offset_of(piece.src), lane.proxy_fence)) {
+    fail("tma::store reads shared memory that was written with no fence_async_proxy() after", site);
+  }
+  return true;
+}
 void check_tensor_map(const u64* map, Site site) {
   if (!decode_tensor_map(map)) fail("tma::prefetch_map: no tensor map", site);
 }
@@ -72,7 +94,7 @@ void issue_product(const Product& product, Site site) {
   require_sm90("wgmma", site);
   ProductQueue& queue = block.current().products;
   if (const char* problem = queue.problem(product)) fail(problem, site);
-  queue.issue(product, site);
+  queue.issue(product, block.current().proxy_fence, site);
 }
 void fence_products(Site site) {
   require_sm90("wgmma::fence", site);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "emulator/copy_queue.h"
 #include "emulator/fiber.h"
 #include "emulator/hooks.h"
 #include "emulator/product_queue.h"
@@ -16,21 +17,6 @@ namespace quire::emulator {
 constexpr int kWarpLanes = 32;
 constexpr int kWarpgroupThreads = 128;
 constexpr int kMaxThreads = 1024;
-
-// The asynchronous copies of one thread, oldest first.
-class CopyQueue {
- public:
-  void clear();
-  void push(const PendingCopy& copy) { copies_.push_back(copy); }
-  void commit() { group_ends_.push_back(copies_.size()); }
-  bool take(int pending_groups, PendingCopy& copy);
-
- private:
-  std::vector<PendingCopy> copies_;
-  std::vector<std::size_t> group_ends_;  // of committed groups, as indices into copies_
-  std::size_t num_taken_ = 0;            // copies
-  std::size_t num_landed_ = 0;           // groups
-};
 
 // What a thread waits for.
 struct Wait {
@@ -44,8 +30,9 @@ struct Lane {
   Position position{};
   std::unique_ptr<Fiber> fiber;
   CopyQueue copies;
+  StoreQueue stores;
   ProductQueue products;
-  u32 proxy_fences = 0;  // so far
+  u64 proxy_fence = 0;  // when the latest was
   bool finished = false;
   bool waits = false;
   Wait wait{};

@@ -58,21 +58,27 @@ void Mbarriers::complete_if_all_came(MbarrierState& state) {
   Block::instance().wake(state.waiting);
 }
 
-void Mbarriers::arrive(MbarrierState& state, int bytes, Site site) {
+void Mbarriers::count_arrivals(MbarrierState& state, int arrivals, Site site) {
   Block& block = Block::instance();
-  if (state.num_missing == 0) {
-    block.fault(fmt::format("Mbarrier::arrive{}more than {} arrivals in a phase of {}", at(site),
-                            state.num_arrivals, describe(&state)));
+  if (arrivals < 1 || arrivals > state.num_missing) {
+    block.fault(fmt::format("Mbarrier::arrive{}{} more arrivals in a phase of {}", at(site),
+                            arrivals, describe(&state)));
   }
-  if (bytes < 0 || state.bytes + bytes > kMaxBytes) {
-    block.fault(fmt::format("Mbarrier::arrive_expect{}{} bytes", at(site), bytes));
-  }
-  release(&state.memory_order[state.phase % 2]);
-  state.bytes += bytes;
-  --state.num_missing;
+  state.num_missing -= arrivals;
   complete_if_all_came(state);
   block.note_progress();
 }
+
+void Mbarriers::arrive(MbarrierState& state, int bytes, int arrivals, Site site) {
+  if (bytes < 0 || state.bytes + bytes > kMaxBytes) {
+    Block::instance().fault(fmt::format("Mbarrier::arrive_expect{}{} bytes", at(site), bytes));
+  }
+  release(&state.memory_order[state.phase % 2]);
+  state.bytes += bytes;
+  count_arrivals(state, arrivals, site);
+}
+
+void Mbarriers::late_arrival(MbarrierState& state, Site site) { count_arrivals(state, 1, site); }
 
 void Mbarriers::bytes_came(MbarrierState& state, int bytes) {
   state.bytes -= bytes;

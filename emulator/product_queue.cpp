@@ -48,8 +48,8 @@ const char* ProductQueue::problem(const Product& product) const {
   return nullptr;
 }
 
-void ProductQueue::issue(const Product& product, Site site) {
-  QueuedProduct entry{.product = product, .site = site};
+void ProductQueue::issue(const Product& product, u64 proxy_fence, Site site) {
+  QueuedProduct entry{.product = product, .site = site, .proxy_fence = proxy_fence};
   if (product.a != nullptr) {
     for (int i = 0; i < 4; ++i) entry.a[i] = product.a[i];
   }

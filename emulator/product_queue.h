@@ -11,6 +11,7 @@ namespace quire::emulator {
 struct QueuedProduct {
   Product product{};
   Site site{};
+  u64 proxy_fence = 0;       // the thread's latest
   u32 a[4] = {};             // A in registers, as it was at the issue
   std::size_t captured = 0;  // where in captured() the accumulators begin, if has_captured
   bool has_captured = false;
@@ -32,7 +33,7 @@ class ProductQueue {
 
   // What is wrong with issuing this product now; null: nothing.
   const char* problem(const Product& product) const;
-  void issue(const Product& product, Site site);
+  void issue(const Product& product, u64 proxy_fence, Site site);
   void commit(Site site);
   void fence();
   // Forgets the first `count` entries, whose accumulators are complete unless still pending.

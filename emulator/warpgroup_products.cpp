@@ -115,8 +115,7 @@ void WarpgroupProducts::read_chunk(std::size_t offset, u8* to, const QueuedProdu
   const char* problem = nullptr;
   if (offset + kChunkBytes > block.smem_bytes()) {
     problem = "outside the block's shared memory";
-  } else if (const auto mark = block.proxy_marks().at(offset);
-             mark.thread >= 0 && block.lane(mark.thread).proxy_fences == mark.fences) {
+  } else if (!block.is_fenced(offset, oldest_fence_)) {
     problem = "written with no fence_async_proxy() after";
   }
   if (problem != nullptr) {
@@ -136,6 +135,11 @@ void WarpgroupProducts::read_operands(int first_thread, std::size_t index) {
     problem = decode_descriptor(p.a_descriptor, false, kProductRows, a);
   }
   if (problem != nullptr) block.fault(name(entry) + ": " + problem);
+  oldest_fence_ = entry.proxy_fence;
+  for (int thread = first_thread; thread < first_thread + kWarpgroupThreads; ++thread) {
+    const auto& entries = block.lane(thread).products.entries();
+    oldest_fence_ = std::min(oldest_fence_, entries[index].proxy_fence);
+  }
   for (int row = 0; p.a == nullptr && row < kProductRows; ++row) {
     for (int byte = 0; byte < kDepthBytes; byte += 16) {
       read_chunk(a.chunk_k_major(row, byte), &operands_->a[row][byte], entry);

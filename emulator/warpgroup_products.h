@@ -48,6 +48,7 @@ class WarpgroupProducts {
   void execute(int first_thread, std::size_t index);
   void read_operands(int first_thread, std::size_t index);
   void read_chunk(std::size_t offset, u8* to, const QueuedProduct& entry);
+  u64 oldest_fence_ = 0;  // of the threads of the group, as the product that runs was issued
   void hand_back(int first_thread, std::size_t num_covered);
 
   std::array<Accumulators, 16> accumulators_;

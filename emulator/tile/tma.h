@@ -33,6 +33,20 @@ inline void load_4d(void* dst, const TensorMap& map, Mbarrier& full, int c0, int
   emulator::queue_box();
 }
 
+// Shared memory is read, and the tensor written, when the thread waits.
+inline void store_4d(const TensorMap& map, const void* src, int c0, int c1, int c2, int c3,
+                     emulator::Site site = emulator::here()) {
+  const int coordinates[4] = {c0, c1, c2, c3};
+  emulator::issue_store(src, map.opaque, coordinates, 4, site);
+}
+inline void commit_stores() { emulator::commit_stores(); }
+inline void wait_stores_read(emulator::Site site = emulator::here()) {
+  emulator::StorePiece piece;
+  while (emulator::take_store_piece(piece, site)) {
+    for (int i = 0; i < piece.bytes; ++i) piece.dst[i] = piece.src[piece.first + i];
+  }
+}
+
 }  // namespace tma
 
 inline void fence_async_proxy() { emulator::fence_async_proxy(); }

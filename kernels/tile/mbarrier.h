@@ -20,12 +20,20 @@ struct alignas(8) Mbarrier {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(&word))
                  : "memory");
   }
-  // Arrives, and announces bytes that the copy engine will bring in this phase.
-  __forceinline__ void arrive_expect(int bytes) {
+  // `arrivals` at once, and announces bytes that the copy engine will bring in this phase.
+  __forceinline__ void arrive_expect(int bytes, int arrivals) {
     asm volatile(
-        "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&word)),
+        "mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(shared_address(&word)),
         "r"(bytes)
         : "memory");
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&word)),
+                 "r"(arrivals)
+                 : "memory");
+  }
+  // Arrives once when all copies this thread has issued by cp_async so far have landed.
+  __forceinline__ void arrive_after_copies() {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(&word))
+                 : "memory");
   }
   // Has the phase of this parity completed? (The phase before the first counts as completed and
   // has parity 1.) True orders what the arrivals ordered before what follows.

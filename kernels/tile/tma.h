@@ -24,10 +24,26 @@ __forceinline__ void load_4d(void* dst, const TensorMap& map, Mbarrier& full, in
       : "memory");
 }
 
+// Writes a box from shared memory; elements outside the tensor are dropped. Before it: ordinary
+// writes of the box, fence_async_proxy(), a barrier. By one thread, which then commits its stores
+// as a group and may wait until they have read their shared memory.
+__forceinline__ void store_4d(const TensorMap& map, const void* src, int c0, int c1, int c2,
+                              int c3) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group"
+      " [%0, {%2, %3, %4, %5}], [%1];" ::"l"(&map),
+      "r"(shared_address(src)), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
+      : "memory");
+}
+__forceinline__ void commit_stores() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+__forceinline__ void wait_stores_read() {
+  asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+}
+
 }  // namespace tma
 
-// Orders this thread's ordinary accesses to shared memory before later ones of the asynchronous
-// proxy (copy engine, wgmma) that a barrier orders after it.
+// Ordinary accesses to shared memory that are ordered before this (the thread's own, and others' by
+// a barrier) come before later ones of the asynchronous proxy (copy engine, wgmma).
 __forceinline__ void fence_async_proxy() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }

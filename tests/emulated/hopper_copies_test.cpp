@@ -44,29 +44,38 @@ std::vector<std::uint8_t> numbered(std::size_t count) {
 
 using Coordinates = std::array<std::int32_t, 4>;
 
-// Element by element: where it comes from, zero outside, and where the swizzle puts it.
+// The swizzle, of boxes that begin where its pattern does.
+std::size_t swizzled(const BoxMap& m, std::size_t at) {
+  const std::size_t mask = m.swizzle == 0 ? 0 : (1u << m.swizzle) - 1;
+  return at ^ (at >> 7 & mask) << 4;
+}
+
+// Calls visit(byte in the box, byte in the tensor) for each element that the tensor has.
+template <class Visit>
+void for_each_element(const BoxMap& m, const Coordinates& c, Visit&& visit) {
+  for (std::size_t i = 0; i < m.box_bytes() / m.element_bytes; ++i) {
+    std::size_t rest = i, source = m.offset;
+    bool inside = true;
+    for (std::size_t k = 0; k < 4; ++k) {
+      const std::int64_t x = c[k] + static_cast<std::int64_t>(rest % m.box[k]);
+      rest /= m.box[k];
+      inside = inside && x >= 0 && x < static_cast<std::int64_t>(m.dims[k]);
+      source += static_cast<std::size_t>(x) * (k == 0 ? m.element_bytes : m.strides[k - 1]);
+    }
+    if (inside) visit(i * m.element_bytes, source);
+  }
+}
+
+// Zero where the tensor has no element.
 std::vector<std::uint8_t> expected_boxes(const BoxMap& m, const std::vector<std::uint8_t>& data,
                                          const std::vector<Coordinates>& boxes) {
   std::vector<std::uint8_t> out(boxes.size() * m.box_bytes());
-  const std::uint64_t swizzle_mask = m.swizzle == 0 ? 0 : (1u << m.swizzle) - 1;
-  std::size_t at = 0;
-  for (const Coordinates& c : boxes) {
-    for (std::uint64_t i = 0; i < m.box_bytes() / m.element_bytes; ++i) {
-      std::uint64_t rest = i;
-      std::uint64_t source = 0;
-      bool inside = true;
-      for (std::size_t k = 0; k < 4; ++k) {
-        const std::int64_t x = c[k] + static_cast<std::int64_t>(rest % m.box[k]);
-        rest /= m.box[k];
-        inside = inside && x >= 0 && x < static_cast<std::int64_t>(m.dims[k]);
-        const std::uint64_t stride = k == 0 ? m.element_bytes : m.strides[k - 1];
-        source += static_cast<std::uint64_t>(x) * stride;
+  for (std::size_t i = 0; i < boxes.size(); ++i) {
+    for_each_element(m, boxes[i], [&](std::size_t in_box, std::size_t in_tensor) {
+      for (std::size_t b = 0; b < m.element_bytes; ++b) {
+        out[i * m.box_bytes() + swizzled(m, in_box + b)] = data[in_tensor + b];
       }
-      for (std::uint64_t b = 0; b < m.element_bytes; ++b, ++at) {
-        const std::size_t to = at ^ (at >> 7 & swizzle_mask) << 4;
-        out[to] = inside ? data[m.offset + source + b] : std::uint8_t{0};
-      }
-    }
+    });
   }
   return out;
 }
@@ -122,6 +131,39 @@ TEST_F(HopperCopies, Bytes) {
               .dims = {120, 20, 2, 3},
               .box = {128, 16, 1, 1}},
              {{0, 0, 0, 0}, {3, 12, 1, 2}});
+}
+
+TEST_F(HopperCopies, BoxesToTheTensor) {
+  const BoxMap m{.dims = {60, 20, 2, 3}};
+  const std::vector<Coordinates> boxes = {
+      {0, 0, 0, 0}, {0, 10, 1, 2}, {-8, -3, 0, 1}, {0, 0, 0, 3}, {32, 16, 1, 0}};
+  const std::size_t bytes = m.box_bytes() * boxes.size();
+  std::vector<std::uint8_t> written = numbered(bytes);
+  std::vector<std::uint8_t> tensor(128 * 40 * 3, 0xee), expected = tensor;
+  const TestTensor a = TestTensor::bytes(written), out = TestTensor::bytes(tensor);
+  std::vector<std::int32_t> coordinates;
+  for (std::size_t i = 0; i < boxes.size(); ++i) {
+    coordinates.insert(coordinates.end(), boxes[i].begin(), boxes[i].end());
+    for_each_element(m, boxes[i], [&](std::size_t in_box, std::size_t in_tensor) {
+      for (std::size_t b = 0; b < m.element_bytes; ++b) {
+        expected[in_tensor + b] = written[i * m.box_bytes() + swizzled(m, in_box + b)];
+      }
+    });
+  }
+  const TestTensor b = TestTensor::ints(coordinates);
+  quire::tile::TensorMap map;
+  cuda::check(encode(m, out, map), "cuTensorMapEncodeTiled");
+  run_primitive({.header = "boxes.cuh",
+                 .function = "store_boxes",
+                 .config = {.n = static_cast<int>(m.box_bytes())},
+                 .params = {.a = a.view().data,
+                            .b = b.view().data,
+                            .count = static_cast<int>(boxes.size()),
+                            .map = map},
+                 .threads = 64,
+                 .smem_bytes = bytes});
+  EXPECT_EQ(out.raw(), expected);
+  EXPECT_TRUE(out.guards_intact());
 }
 
 TEST_F(HopperCopies, DriverRefusesWhatTheEngineCannot) {

@@ -73,7 +73,7 @@ TEST_F(HopperDetections, BarriersNotReady) {
 
 TEST_F(HopperDetections, TooManyArrivals) {
   expect_fault("too_many_arrivals",
-               {"more than 2 arrivals in a phase of the barrier at offset 31744 (phase 0, ",
+               {"1 more arrivals in a phase of the barrier at offset 31744 (phase 0, ",
                 "2 of 2 arrivals, 64 bytes have not come)"});
 }
 
@@ -107,12 +107,19 @@ TEST_F(HopperDetections, RegistersByPartOfAWarpgroup) {
 TEST_F(HopperDetections, CopiesOfBoxes) {
   expect_fault("copy_without_fence",
                {"tma::load at ", "no fence_mbarrier_init() after the barrier's init"});
-  expect_fault("misaligned_box", {"destination at offset 128, expected a multiple of 1024"});
+  expect_fault("misaligned_box",
+               {"box at offset 128 of shared memory, expected a multiple of 1024"});
   expect_fault("copy_nobody_waits_for", {"tma::load at ", "under way and nobody waited for it"});
   for (const double x : run("early_read_of_box", 0)) EXPECT_TRUE(std::isnan(x));
   const std::vector<double> right = run("early_read_of_box", 1);
   EXPECT_EQ(right[0], 0);
   EXPECT_EQ(right[9], 8);  // row 1, chunk 1, of which the swizzle makes chunk 0
+}
+
+TEST_F(HopperDetections, StoresOfBoxes) {
+  expect_fault("store_box", {"returned and had not waited for tma::store at "}, 0);
+  EXPECT_EQ(run("store_box", 1)[0], 6);
+  expect_fault("store_box", {"tma::store reads shared memory that was written with no fence"}, 2);
 }
 
 TEST_F(HopperDetections, ReadBeforeTheProduct) {

@@ -53,7 +53,7 @@ void barrier_overwritten(const PrimitiveParams&) {
 template <PrimitiveConfig c>
 void too_many_arrivals(const PrimitiveParams&) {
   init_barriers(2);
-  if (tile::thread_index() == 0) barrier(0).arrive_expect(64);
+  if (tile::thread_index() == 0) barrier(0).arrive_expect(64, 1);
   if (tile::thread_index() < 2) barrier(0).arrive();
 }
 
@@ -75,7 +75,7 @@ template <PrimitiveConfig c>
 void missing_bytes(const PrimitiveParams& p) {
   init_barriers(1);
   if (tile::thread_index() == 0) {
-    barrier(0).arrive_expect(kBoxBytes + 16);
+    barrier(0).arrive_expect(kBoxBytes + 16, 1);
     tile::tma::load_4d(tile::shared_memory(), p.map, barrier(0), 0, 0, 0, 0);
   }
   barrier(0).wait(0);
@@ -121,7 +121,7 @@ template <PrimitiveConfig c>
 void copy_without_fence(const PrimitiveParams& p) {
   if (tile::thread_index() != 0) return;
   barrier(0).init(1);
-  barrier(0).arrive_expect(kBoxBytes);
+  barrier(0).arrive_expect(kBoxBytes, 1);
   tile::tma::load_4d(tile::shared_memory(), p.map, barrier(0), 0, 0, 0, 0);
 }
 
@@ -137,7 +137,7 @@ template <PrimitiveConfig c>
 void copy_nobody_waits_for(const PrimitiveParams& p) {
   init_barriers(1);
   if (tile::thread_index() != 0) return;
-  barrier(0).arrive_expect(kBoxBytes);
+  barrier(0).arrive_expect(kBoxBytes, 1);
   tile::tma::load_4d(tile::shared_memory(), p.map, barrier(0), 0, 0, 0, 0);
 }
 
@@ -148,7 +148,7 @@ void early_read_of_box(const PrimitiveParams& p) {
   numbers()[4 * tile::thread_index()] = 7;  // stale
   tile::sync_block();
   if (tile::thread_index() == 0) {
-    barrier(0).arrive_expect(kBoxBytes);
+    barrier(0).arrive_expect(kBoxBytes, 1);
     tile::tma::load_4d(tile::shared_memory(), p.map, barrier(0), 0, 0, 0, 0);
   }
   if constexpr (c.n == 1) {
@@ -158,6 +158,25 @@ void early_read_of_box(const PrimitiveParams& p) {
   }
   static_cast<float*>(p.out)[tile::thread_index()] = numbers()[4 * tile::thread_index()];
   barrier(0).wait(0);
+}
+
+// A box to the tensor a. n 0: nobody waits until it is read; 1: shared memory is written over
+// before the wait; 2: no fence_async_proxy() after stmatrix. out: what was stored.
+template <PrimitiveConfig c>
+void store_box(const PrimitiveParams& p) {
+  const int thread = tile::thread_index();
+  u8* row = tile::shared_memory() + 16 * thread;
+  for (int i = 0; i < 4; ++i) reinterpret_cast<float*>(row)[i] = 5;
+  if constexpr (c.n == 2) tile::stmatrix_x4(row, 0, 0, 0, 0);
+  if constexpr (c.n != 2) tile::fence_async_proxy();
+  tile::sync_block();
+  if (thread == 0) {
+    tile::tma::store_4d(p.map, tile::shared_memory(), 0, 0, 0, 0);
+    tile::tma::commit_stores();
+    if constexpr (c.n == 1) numbers()[0] = 6;
+    if constexpr (c.n != 0) tile::tma::wait_stores_read();
+    static_cast<float*>(p.out)[0] = static_cast<const float*>(p.a)[0];
+  }
 }
 
 // ---------------------------------------------------------------- products
@@ -323,7 +342,7 @@ void box_over_readers(const PrimitiveParams& p) {
   for (u32 round = 0; round < 2; ++round) {
     if (thread == 0) {
       if (c.mode == 1) barrier(1).wait(round ^ 1);
-      barrier(0).arrive_expect(kBoxBytes);
+      barrier(0).arrive_expect(kBoxBytes, 1);
       tile::tma::load_4d(tile::shared_memory(), p.map, barrier(0), 0, 0, 0, 0);
     }
     barrier(0).wait(round);
