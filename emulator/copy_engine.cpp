@@ -59,6 +59,14 @@ void CopyEngine::arrive_after_copies(Lane& lane, MbarrierState& barrier, Site si
   queue();
 }
 
+void CopyEngine::copies_taken(const Lane& lane) {
+  for (std::size_t i = 0; kThreadSanitizer && i < count_; ++i) {
+    const Pending& pending = at(i);
+    if (pending.landed || pending.lane != &lane) continue;
+    release(&pending.barrier->memory_order[pending.barrier->phase % 2]);
+  }
+}
+
 void CopyEngine::copy_box(const BoxPlace& box) {
   Block& block = Block::instance();
   for (int row = 0; row < box.rows(); ++row) {

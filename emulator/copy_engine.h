@@ -26,6 +26,8 @@ class CopyEngine {
   void queue();
   // One arrival, when all copies of the thread so far have landed.
   void arrive_after_copies(Lane& lane, MbarrierState& barrier, Site site);
+  // The thread has carried out copies itself: arrivals that stand behind them come after that.
+  void copies_taken(const Lane& lane);
 
   // The oldest lands; false when there is none.
   bool land();

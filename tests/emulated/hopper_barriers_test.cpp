@@ -51,6 +51,7 @@ std::vector<double> copied(int mode, const TestTensor& a) {
 TEST_F(HopperBarriers, CopiesArrive) {
   const TestTensor a = TestTensor::random({256}, DType::f32, 1);
   EXPECT_EQ(copied(0, a), a.values());
+  EXPECT_EQ(copied(2, a), a.values());
   if (!is_emulated()) return;
   for (const double x : copied(1, a)) EXPECT_TRUE(std::isnan(x));
 }
