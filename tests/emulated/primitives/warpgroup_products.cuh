@@ -49,11 +49,13 @@ void multiply_warpgroup(const PrimitiveParams& p) {
 
   const int lane = tile::lane_index();
   float* out = static_cast<float*>(p.out) + (tile::warp_index() * 16 + lane / 4) * c.n;
-  float d[c.n / 2];
+  float d[c.n / 2];  // in registers, once all loops over it are unrolled
+#pragma unroll
   for (int i = 0; i < c.n / 2; ++i) {
     d[i] = out[i / 2 % 2 * 8 * c.n + i / 4 * 8 + lane % 4 * 2 + i % 2];
   }
   u32 fragments[kSteps][4];
+#pragma unroll
   for (int step = 0; step < kSteps; ++step) load_fragment(fragments[step], p.a, step);
   const u64 a_rows = tile::wgmma::descriptor(a);
   const u64 b_rows = tile::wgmma::descriptor(b, c.mode == 2 ? kDepth * 128 : 0);
@@ -75,6 +77,7 @@ void multiply_warpgroup(const PrimitiveParams& p) {
   tile::wgmma::wait<1>();
   tile::wgmma::wait<0>();
   tile::wgmma::pin(d);
+#pragma unroll
   for (int i = 0; i < c.n / 2; ++i) {
     out[i / 2 % 2 * 8 * c.n + i / 4 * 8 + lane % 4 * 2 + i % 2] = d[i];
   }
