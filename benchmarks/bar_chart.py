@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.sax.saxutils import escape
 
-COLOURS = ("#2563a8", "#d08a2e", "#7a9a50", "#9a5a8a", "#808080")
+COLOURS = ("#2563a8", "#d08a2e", "#7a9a50", "#9a5a8a", "#808080", "#b5524a", "#4aa3a3", "#5c4a8a")
 LABEL_WIDTH = 330
 PLOT_WIDTH = 420
 BAR_HEIGHT = 14
@@ -51,10 +51,12 @@ def bar_chart(title: str, groups: list[tuple[str, list[tuple[str, float]]]]) -> 
 
 def legend(colours: dict[str, str]) -> list[str]:
     parts = []
-    for index, (name, colour) in enumerate(colours.items()):
-        x = LABEL_WIDTH + index * 90
+    widths = [max(90, 30 + 6 * len(name)) for name in colours]
+    x = LABEL_WIDTH if sum(widths) <= PLOT_WIDTH + 50 else 10
+    for (name, colour), width in zip(colours.items(), widths):
         parts.append(f'<rect x="{x}" y="32" width="11" height="11" fill="{colour}"/>')
         parts.append(text(x + 16, 42, name))
+        x += width
     return parts
 
 

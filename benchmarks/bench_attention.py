@@ -1,26 +1,29 @@
-"""Prefill and decode beside cuDNN and FlashAttention-2, as PyTorch ships them.
+"""Prefill, mixed batches and decode beside cuDNN and FlashAttention-2, as PyTorch ships them.
 
-usage: bench_attention.py [TEXT]   only the cases whose title contains TEXT; others keep their rows
+usage: bench_attention.py [--list] [TEXT...]
+
+Only the cases whose title contains every TEXT; the others keep their rows. --list prints titles.
+FlashAttention-3 joins when QUIRE_FA3_LIBS names a folder with its libraries (fa3_peer.py), cases
+with lengths of real requests when QUIRE_TRACES names one with the traces (traces.py).
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-import quire
 import torch
-from attention_inputs import PagedBatch, checked_rows, exact_attention, indptr, paged_batch
-from harness import Case, Implementation, finish, only, open_session, relative_error, run_case
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import scaled_dot_product_attention
+import traces
+from attention_cases import attention_case, decode_case, shape_label, uniform
+from attention_inputs import Problem
+from attention_peers import ALL
+from harness import Case, finish, is_wanted, open_session, run_case, write_rows
 
-BF16_ERROR = 4e-3
-HEAD_DIM = 128
+Heads = tuple[int, int]
 DECODE_PAGE_SIZE = 16
-GRAPH_COVER_BYTES = 200 << 20  # a graph rotates over KV-caches of at least this much together
-PEERS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "fa2": SDPBackend.FLASH_ATTENTION}
 
 # batch, tokens, (qo heads, kv heads), head_dim, causal
 PREFILL = [
@@ -33,7 +36,15 @@ PREFILL = [
         for c in (True, False)
     ),
 ]
-PREFILL_PAGE_SIZES = (16, 64)
+PREFILL_PAGE_SIZES = (16, 64, 1)
+CHUNKS, CACHES = (256, 512, 1024, 2048), (8192, 32768)  # new tokens after those of a cache
+# trace: requests, longest prompt, decode requests, longest context of those
+TRACES = {
+    "azure_conv": (64, 16384, 256, 16384),
+    "azure_code": (32, 16384, 256, 16384),
+    "mooncake": (4, 32768, 48, 131072),
+}
+MIXED_CHUNK = 2048  # new tokens of a prompt that run along with decode requests
 # batch, kv_len, heads, also as graph replays
 DECODE = [
     (1, 8192, (32, 8), True),
@@ -45,207 +56,160 @@ DECODE = [
     (128, 4096, (32, 32), False),
     (128, 4096, (64, 8), False),
 ]
+DECODE_FP8 = [(64, 2048, (32, 8)), (128, 4096, (32, 8)), (256, 1024, (32, 8)), (128, 4096, (32, 4))]
+# What FlashInfer's own benchmarks run, in bf16.
+FLASHINFER_PREFILL = ((128, 1024), (64, 2048), (32, 4096), (16, 8192), (1, 32768))
+FLASHINFER_MIXED = [  # 128 decode requests: context; prompts: new tokens, all tokens
+    (2048, [(512, 512)]),
+    (2048, [(1536, 1536)]),
+    (2048, [(2048, 2048)] * 2),
+    (2048, [(2048, 2048)]),
+    (4096, [(4096, 4096)]),
+    (8192, [(4096, 4096)]),
+    (8192, [(6000, 7000)]),
+]
+FLASHINFER_BATCH = (((32, 8), 128), ((64, 8), 128), ((64, 4), 64))
+FLASHINFER_DECODE = [(b, s) for b in (1, 16, 128) for s in (512, 4096, 16384)] + [(512, 2048)]
+FLASHINFER_WINDOW = [(q, kv) for q in (1, 16) for kv in (1024, 16384)]
 
 
-def peer_implementations(
-    inputs: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
-    causal: bool,
-    error: Callable[[torch.Tensor], float],
-    suffix: str = "",
-) -> Iterator[Implementation]:
-    """`inputs`: (q, k, v), each [batch, heads, tokens, head_dim]; `error` takes an output."""
-    gqa = inputs[0][0].shape[1] != inputs[0][1].shape[1]
-    for name, backend in PEERS.items():
-        outputs = {}
+@dataclass
+class Planned:
+    """A case that is not built yet: its title says whether it is wanted."""
 
-        def run(i: int, backend=backend, outputs=outputs) -> None:
-            q, k, v = inputs[i]
-            with sdpa_kernel(backend):
-                outputs[0] = scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=gqa)
+    op: str
+    sizes: dict[str, Any]
+    problem: Problem
+    page_sizes: tuple[int, ...] = (0,)  # 0: contiguous
+    peers: tuple[str, ...] = ALL
+    graph: bool = False
+    shape: dict[str, Any] = field(init=False)
 
-        yield Implementation(name + suffix, run, lambda outputs=outputs: error(outputs[0]))
+    def __post_init__(self) -> None:
+        self.shape = shape_label(self.sizes, self.problem, self.page_sizes[0])
 
+    @property
+    def title(self) -> str:
+        return f"{self.op} " + " ".join(f"{key}={value}" for key, value in self.shape.items())
 
-def prefill_case(
-    batch: int, tokens: int, heads: tuple[int, int], head_dim: int, causal: bool, page_size: int = 0
-) -> Case:
-    num_qo_heads, num_kv_heads = heads
-    paged = paged_batch([tokens] * batch, [tokens] * batch, heads, head_dim, page_size or tokens)
-    q = paged.q
-    k, v = (torch.cat(t) for t in zip(*(paged.contiguous(r) for r in range(batch))))
-    rows = checked_rows(tokens)
-    exact = torch.stack(
-        [
-            exact_attention(*(t[r * tokens : (r + 1) * tokens] for t in (q, k, v)), causal, rows)
-            for r in range(batch)
-        ]
-    )
-    own = torch.empty_like(q)
-    attention = quire.BatchAttention("cuda:0")
-    shape = {"num_qo_heads": num_qo_heads, "num_kv_heads": num_kv_heads, "head_dim_qk": head_dim}
-    if page_size:
-        attention.plan(
-            paged.qo_indptr,
-            paged.kv_indptr,
-            paged.kv_indices,
-            paged.kv_last_page_len,
-            page_size=page_size,
-            causal=causal,
-            **shape,
-        )
-        keys, values = paged.k_pool, paged.v_pool
-    else:
-        attention.plan(paged.qo_indptr, indptr([tokens] * batch), causal=causal, **shape)
-        keys, values = k, v
-
-    def batched(x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(0, (batch, tokens)).transpose(1, 2)
-
-    def own_error() -> float:
-        return relative_error(own.unflatten(0, (batch, tokens))[:, rows], exact)
-
-    def peer_error(out: torch.Tensor) -> float:
-        return relative_error(out.transpose(1, 2)[:, rows], exact)
-
-    implementations = [
-        Implementation(
-            "quire", lambda _: attention.run(q, keys, values, own, causal=causal), own_error
-        ),
-        *peer_implementations([(batched(q), batched(k), batched(v))], causal, peer_error),
-    ]
-    label = {
-        "batch": batch,
-        "tokens": tokens,
-        "num_qo_heads": num_qo_heads,
-        "num_kv_heads": num_kv_heads,
-        "head_dim": head_dim,
-        "causal": causal,
-        "page_size": page_size,
-        "dtype": "bf16",
-    }
-    return Case(
-        "attention",
-        "prefill",
-        label,
-        implementations,
-        BF16_ERROR,
-        flops=4 * batch * num_qo_heads * tokens**2 * head_dim * (0.5 if causal else 1),
-        bytes=2 * (2 * q.numel() + k.numel() + v.numel()),
-    )
+    def build(self) -> Case:
+        if self.op.startswith("decode"):
+            page_size = self.page_sizes[0]
+            return decode_case(self.op, self.shape, self.problem, page_size, self.graph)
+        return attention_case(self.op, self.shape, self.problem, self.page_sizes, self.peers)
 
 
-def planned(batch: PagedBatch, heads: tuple[int, int]) -> quire.BatchAttention:
-    attention = quire.BatchAttention("cuda:0")
-    attention.plan(
-        batch.qo_indptr,
-        batch.kv_indptr,
-        batch.kv_indices.cuda(),
-        batch.kv_last_page_len,
-        num_qo_heads=heads[0],
-        num_kv_heads=heads[1],
-        head_dim_qk=HEAD_DIM,
-        page_size=DECODE_PAGE_SIZE,
-    )
-    return attention
+def square(op: str, batch: int, tokens: int, *problem: Any, **options: Any) -> Planned:
+    sizes = {"batch": batch, "tokens": tokens}
+    return Planned(op, sizes, uniform(batch, tokens, tokens, *problem), **options)
 
 
-def decode_case(label: dict, kv_lens: list[int], heads: tuple[int, int], graph: bool) -> Case:
-    """One query token a request. With equal lengths the peers join in, on contiguous K and V."""
-    count, (num_qo_heads, num_kv_heads) = len(kv_lens), heads
-    kv_bytes = 4 * sum(kv_lens) * num_kv_heads * HEAD_DIM
-    num_inputs = min(16, math.ceil(GRAPH_COVER_BYTES / kv_bytes) + 1) if graph else 1
-    batches = [
-        paged_batch([1] * count, kv_lens, heads, HEAD_DIM, DECODE_PAGE_SIZE)
-        for _ in range(num_inputs)
-    ]
-    engines = [planned(batch, heads) for batch in batches]
-    own = torch.empty_like(batches[0].q)
-    first_row = torch.zeros(1, dtype=torch.long, device="cuda")
-    exact = torch.cat(
-        [
-            exact_attention(batches[0].q[r : r + 1], *batches[0].contiguous(r), False, first_row)
-            for r in range(count)
-        ]
-    )
-
-    def run(i: int) -> None:
-        engines[i].run(batches[i].q, batches[i].k_pool, batches[i].v_pool, own)
-
-    def own_error() -> float:
-        run(0)
-        return relative_error(own, exact)
-
-    implementations = [Implementation("quire", run, own_error)]
-    if len(set(kv_lens)) == 1:
-        implementations += decode_peers(batches, heads, exact)
-    label |= {
-        "num_qo_heads": num_qo_heads,
-        "num_kv_heads": num_kv_heads,
-        "head_dim": HEAD_DIM,
-        "page_size": DECODE_PAGE_SIZE,
-        "dtype": "bf16",
-    }
-    return Case(
-        "attention",
-        "decode_graph" if graph else "decode",
-        label,
-        implementations,
-        BF16_ERROR,
-        flops=4 * sum(kv_lens) * num_qo_heads * HEAD_DIM,
-        bytes=kv_bytes + 4 * own.numel(),
-        num_inputs=num_inputs,
-        graph=graph,
-    )
-
-
-def decode_peers(
-    batches: list[PagedBatch], heads: tuple[int, int], exact: torch.Tensor
-) -> Iterator[Implementation]:
-    """Each peer twice where heads share K and V: with the query heads as they are, and packed,
-    that is with those that share a KV head as tokens of one head. Which is faster varies.
-    """
-    num_qo_heads, num_kv_heads = heads
-    plain, packed = [], []
-    for batch in batches:
-        kv = [batch.contiguous(r) for r in range(len(batch.kv_lens))]
-        k, v = (torch.stack(t).transpose(1, 2).contiguous() for t in zip(*kv))
-        plain.append((batch.q.unsqueeze(2), k, v))
-        packed.append((batch.q.unflatten(1, (num_kv_heads, num_qo_heads // num_kv_heads)), k, v))
-
-    def error(out: torch.Tensor) -> float:
-        return relative_error(out.reshape(exact.shape), exact)
-
-    yield from peer_implementations(plain, False, error)
-    if num_qo_heads != num_kv_heads:
-        yield from peer_implementations(packed, False, error, " packed")
-
-
-def cases() -> Iterator[Callable[[], Case]]:
+def prefill_cases() -> Iterator[Planned]:
     for shape in PREFILL:
-        yield lambda shape=shape: prefill_case(*shape)
+        yield square("prefill", *shape)
     for page_size in PREFILL_PAGE_SIZES:
-        yield lambda page_size=page_size: prefill_case(4, 4096, (32, 8), 128, True, page_size)
+        yield square("prefill", 4, 4096, (32, 8), 128, True, page_sizes=(page_size, 0))
+    for cache in CACHES:
+        for tokens in CHUNKS:
+            sizes = {"batch": 1, "tokens": tokens, "cache": cache}
+            problem = uniform(1, tokens, cache + tokens, (32, 8), 128, True)
+            yield Planned("prefill_chunk", sizes, problem, (DECODE_PAGE_SIZE, 0))
+
+
+def ragged(qo_lens: list[int], kv_lens: list[int], heads: Heads, head_dim: int = 128) -> Problem:
+    causal = max(qo_lens) > 1
+    return Problem(tuple(qo_lens), tuple(kv_lens), *heads, head_dim, head_dim, causal)
+
+
+def trace_cases() -> Iterator[Planned]:
+    """Whole prompts, beside as many of one length that need about as much work; then decode and
+    decode with a chunk of a prompt, at random points of the answers."""
+    for name, (num_prompts, longest, num_decode, longest_context) in TRACES.items():
+        requests = traces.lengths(name)
+        if not requests:
+            continue
+        prompts = [prompt for prompt, _ in traces.draw(requests, num_prompts, longest)]
+        like = math.sqrt(sum(n * n for n in prompts) / num_prompts)
+        same = max(128, round(like / 128) * 128)
+        label = f"{num_prompts} of {name}"
+        yield Planned("prefill_varlen", {"tokens": label}, ragged(prompts, prompts, (32, 8)))
+        equal = uniform(num_prompts, same, same, (32, 8), 128, True)
+        yield Planned("prefill_varlen", {"tokens": f"{num_prompts} x {same}, as {label}"}, equal)
+        drawn = traces.draw(requests, num_decode, longest_context, seed=1)
+        contexts = [
+            prompt + 1 + answer * i // num_decode for i, (prompt, answer) in enumerate(drawn)
+        ]
+        label, paged = f"{num_decode} of {name}", (DECODE_PAGE_SIZE,)
+        once = ragged([1] * num_decode, contexts, (32, 8))
+        yield Planned("decode", {"batch": num_decode, "kv_len": label}, once, paged)
+        both = ragged([1] * num_decode + [MIXED_CHUNK], [*contexts, 2 * MIXED_CHUNK], (32, 8))
+        yield Planned("mixed", {"decode": label, "chunk": MIXED_CHUNK}, both, paged)
+
+
+def decode_cases() -> Iterator[Planned]:
+    page_sizes = (DECODE_PAGE_SIZE,)
     for batch, kv_len, heads, graph in DECODE:
-        for as_graph in (False, True) if graph else (False,):
-            yield lambda a=(batch, kv_len, heads, as_graph): decode_case(
-                {"batch": a[0], "kv_len": a[1]}, [a[1]] * a[0], a[2], a[3]
-            )
-    uneven = [128 + (1024 - 128) * i // 62 for i in range(63)] + [65536]
-    yield lambda: decode_case(
-        {"batch": 64, "kv_len": "63 x 128..1024, 1 x 65536"}, uneven, (32, 8), False
-    )
+        for op in ("decode", "decode_graph") if graph else ("decode",):
+            sizes, problem = {"batch": batch, "kv_len": kv_len}, (batch, 1, kv_len, heads, 128)
+            as_graph = op == "decode_graph"
+            yield Planned(op, sizes, uniform(*problem, False), page_sizes, graph=as_graph)
+    uneven = [*(128 + (1024 - 128) * i // 62 for i in range(63)), 65536]
+    sizes = {"batch": 64, "kv_len": "63 x 128..1024, 1 x 65536"}
+    yield Planned("decode", sizes, ragged([1] * 64, uneven, (32, 8)), page_sizes)
+    for batch, kv_len, heads in DECODE_FP8:
+        problem = uniform(batch, 1, kv_len, heads, 128, False)
+        problem = replace(problem, kv_dtype=torch.float8_e4m3fn)
+        yield Planned("decode_fp8", {"batch": batch, "kv_len": kv_len}, problem, page_sizes)
+
+
+def flashinfer_cases() -> Iterator[Planned]:
+    for batch, tokens in FLASHINFER_PREFILL:
+        peers = ("cudnn", "fa3")  # FA2 would take most of the time
+        shape = (batch, tokens, (32, 32), 128, True)
+        yield square("prefill_flashinfer", *shape, page_sizes=(0, 16, 1), peers=peers)
+    yield square("prefill_flashinfer", 1, 1024, (64, 8), 128, True, page_sizes=(16, 0))
+    yield square("prefill_flashinfer", 16, 1024, (128, 128), (192, 128), True)
+    for tokens, kv_len in FLASHINFER_WINDOW:
+        sizes = {"batch": 16, "tokens": tokens, "kv_len": kv_len}
+        problem = uniform(16, tokens, kv_len, (32, 8), 64, True, 128)
+        yield Planned("window_flashinfer", sizes, problem, (16,))
+    for context, prompts in FLASHINFER_MIXED:
+        new, all_tokens = ([tokens[i] for tokens in prompts] for i in (0, 1))
+        problem = ragged([1] * 128 + new, [context] * 128 + all_tokens, (32, 8))
+        sizes = {"decode": f"128 x {context}", "prompts": ", ".join(f"{a}/{b}" for a, b in prompts)}
+        yield Planned("mixed_flashinfer", sizes, problem, (1, 16))
+    for heads, head_dim in FLASHINFER_BATCH:
+        problem = ragged([1] * 128 + [4096], [8192] * 129, heads, head_dim)
+        sizes = {"decode": "128 x 8192", "prompts": "4096/8192"}
+        yield Planned("mixed_flashinfer", sizes, problem, (1, 16))
+    for batch, kv_len in FLASHINFER_DECODE:
+        sizes, problem = {"batch": batch, "kv_len": kv_len}, (batch, 1, kv_len, (32, 4), 128, False)
+        yield Planned("decode_flashinfer", sizes, uniform(*problem), (16,))
+    sizes, problem = {"batch": 16, "kv_len": 1024}, uniform(16, 1, 1024, (64, 8), 128, False)
+    yield Planned("decode_flashinfer", sizes, problem, (16,))
+
+
+def cases() -> Iterator[Planned]:
+    for group in (prefill_cases, trace_cases, decode_cases, flashinfer_cases):
+        yield from group()
 
 
 def main() -> int:
+    wanted = [text for text in sys.argv[1:] if text != "--list"]
+    chosen = [planned for planned in cases() if is_wanted(planned.title, wanted)]
+    if "--list" in sys.argv:
+        print("\n".join(planned.title for planned in chosen))
+        return 0
     torch.manual_seed(0)
     session = open_session()
-    wanted = only(sys.argv)
-    for build in cases():
-        case = build()
-        if wanted in f"{case.op} {case.shape}":
-            run_case(case, session)
-        del case
+    for planned in chosen:
+        try:
+            run_case(planned.build(), session)
+        except (NotImplementedError, RuntimeError, ValueError) as problem:
+            print(f"{planned.title}\n  FAILED: {str(problem).splitlines()[0]}", flush=True)
+            session.num_wrong += 1
         torch.cuda.empty_cache()
+        write_rows(session, "attention", keep_others=True)  # a run that is cut short leaves these
     return finish(session, "attention", keep_others=bool(wanted))
 
 

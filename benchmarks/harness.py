@@ -1,9 +1,9 @@
 """Times Quire and its peers on the same tensors, side by side, on one GPU.
 
-Rounds are interleaved: every round times each implementation once, so that clocks and temperature
-drift under all of them alike. Before each timed run the L2 cache is overwritten; the host is far
-ahead of the GPU by then, so that CUDA events see no launch overhead of the host. A time is
-reported only for an implementation whose output was right.
+Rounds are interleaved: every round times each implementation once, starting with another one, so
+that clocks and temperature drift under all of them alike. Before each timed run the L2 cache is
+overwritten; the host is far ahead of the GPU by then, so that CUDA events see no launch overhead
+of the host. A time is reported only for an implementation whose output was right.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
 from gpu_summary import commit, device_file_stem, gpu_name_and_driver  # noqa: E402
+from sm_clock import sm_clock_reader  # noqa: E402
 
 ROUNDS = 100
 WARM_UP_ROUNDS = 5
 FLUSH_BYTES = 256 << 20
+WATCH_EVERY = 8  # rounds
 GRAPH_SPAN_US = 2000  # a captured graph holds about this much work
 
 
@@ -34,9 +36,14 @@ GRAPH_SPAN_US = 2000  # a captured graph holds about this much work
 class Implementation:
     """`run(i)` works on the i-th set of inputs; only 0 is used outside graphs."""
 
-    name: str
+    name: str  # "quire" or "quire …" for this library, anything else is a peer
     run: Callable[[int], Any]
     error: Callable[[], float]  # of run(0)'s output, against a reference in double
+    bytes: float = 0  # where it moves others than the case says
+
+    @property
+    def is_own(self) -> bool:
+        return self.name.split()[0] == "quire"
 
 
 @dataclass
@@ -50,6 +57,7 @@ class Case:
     bytes: float = 0
     num_inputs: int = 1  # sets of inputs, for graph replays over memory that is not in L2
     graph: bool = False  # time graph replays instead of single launches
+    rate: str = ""  # "tflops" or "tbps"; else that of what limits the case
 
 
 @dataclass
@@ -66,6 +74,8 @@ class Session:
     driver: str
     commit: str
     limits: Limits
+    num_sms: int
+    read_sm_mhz: Callable[[], int] | None
     rows: list[dict[str, Any]] = field(default_factory=list)
     num_wrong: int = 0
 
@@ -75,7 +85,9 @@ def open_session() -> Session:
     limits = measure_limits()
     print(f"{name}, driver {driver}: copy {limits.copy_tbps:.2f} TB/s, ", end="")
     print(f"bf16 product {limits.matmul_tflops:.0f} TFLOP/s", flush=True)
-    return Session(name, driver, commit(ROOT), limits)
+    gpu = torch.cuda.get_device_properties(0)
+    clock = sm_clock_reader(f"GPU-{gpu.uuid}")
+    return Session(name, driver, commit(ROOT), limits, gpu.multi_processor_count, clock)
 
 
 class Flush:
@@ -97,16 +109,23 @@ def timed_us(run: Callable[[], Any], flush: Flush) -> tuple[torch.cuda.Event, to
     return start, end
 
 
-def interleaved_us(runs: Sequence[Callable[[], Any]], rounds: int = ROUNDS) -> list[list[float]]:
-    """[implementation][round]"""
+def interleaved_us(
+    runs: Sequence[Callable[[], Any]],
+    rounds: int = ROUNDS,
+    while_running: Callable[[], Any] = lambda: None,
+) -> list[list[float]]:
+    """[implementation][round]; `while_running` is called now and then while the GPU works."""
     flush = Flush()
     times: list[list[float]] = [[] for _ in runs]
     for round_index in range(WARM_UP_ROUNDS + rounds):
-        events = [timed_us(run, flush) for run in runs]
+        order = [(round_index + i) % len(runs) for i in range(len(runs))]
+        events = {n: timed_us(runs[n], flush) for n in order}
+        if round_index % WATCH_EVERY == WARM_UP_ROUNDS:
+            while_running()
         torch.cuda.synchronize()
         if round_index >= WARM_UP_ROUNDS:
-            for samples, (start, end) in zip(times, events):
-                samples.append(start.elapsed_time(end) * 1e3)
+            for n, (start, end) in events.items():
+                times[n].append(start.elapsed_time(end) * 1e3)
     return times
 
 
@@ -134,11 +153,12 @@ def capture(run: Callable[[int], Any], num_inputs: int) -> tuple[torch.cuda.CUDA
     return graph, turns * num_inputs
 
 
-def measure(case: Case) -> list[list[float]]:
+def measure(case: Case, while_running: Callable[[], Any]) -> list[list[float]]:
     if not case.graph:
-        return interleaved_us([lambda i=i: i.run(0) for i in case.implementations])
+        runs = [lambda i=i: i.run(0) for i in case.implementations]
+        return interleaved_us(runs, while_running=while_running)
     graphs = [capture(i.run, case.num_inputs) for i in case.implementations]
-    times = interleaved_us([graph.replay for graph, _ in graphs])
+    times = interleaved_us([graph.replay for graph, _ in graphs], while_running=while_running)
     return [[us / launches for us in samples] for samples, (_, launches) in zip(times, graphs)]
 
 
@@ -151,16 +171,17 @@ def measure_limits() -> Limits:
     return Limits(2 * source.numel() / copy_us / 1e6, 2 * 8192**3 / matmul_us / 1e6)
 
 
-def limit_us(case: Case, limits: Limits) -> float:
-    by_bytes = case.bytes / limits.copy_tbps / 1e6
+def limit_us(case: Case, num_bytes: float, limits: Limits) -> float:
+    by_bytes = num_bytes / limits.copy_tbps / 1e6
     return max(by_bytes, case.flops / limits.matmul_tflops / 1e6)
 
 
-def metric(case: Case, us: float, limits: Limits) -> dict[str, float]:
-    """Of what limits the case: matrix work or memory traffic."""
-    if case.flops / limits.matmul_tflops > case.bytes / limits.copy_tbps:
+def metric(case: Case, num_bytes: float, us: float, limits: Limits) -> dict[str, float]:
+    """Matrix work or memory traffic a second."""
+    by_flops = case.flops / limits.matmul_tflops > num_bytes / limits.copy_tbps
+    if case.rate == "tflops" or (by_flops and not case.rate):
         return {"tflops": round(case.flops / us / 1e6, 1)}
-    return {"tbps": round(case.bytes / us / 1e6, 3)}
+    return {"tbps": round(num_bytes / us / 1e6, 3)}
 
 
 def correct_implementations(case: Case, session: Session) -> dict[str, float]:
@@ -176,11 +197,11 @@ def correct_implementations(case: Case, session: Session) -> dict[str, float]:
             error = implementation.error()
         except (RuntimeError, NotImplementedError, ValueError) as problem:
             print(f"  {implementation.name}: does not run: {str(problem).splitlines()[0]}")
-            session.num_wrong += implementation.name == "quire"
+            session.num_wrong += implementation.is_own
             continue
         if not error <= case.error_limit:
             print(f"  {implementation.name}: WRONG, error {error:.2e}: no time reported")
-            session.num_wrong += implementation.name == "quire"
+            session.num_wrong += implementation.is_own
             continue
         errors[implementation.name] = error
         kept.append(implementation)
@@ -194,12 +215,16 @@ def run_case(case: Case, session: Session) -> None:
     errors = correct_implementations(case, session)
     if not case.implementations:
         return
-    times = measure(case)
+    clocks: list[int] = []
+    read_mhz = session.read_sm_mhz
+    times = measure(case, lambda: clocks.append(read_mhz()) if read_mhz else None)
+    sm_mhz = round(statistics.median(clocks)) if any(clocks) else None
     medians = [statistics.median(samples) for samples in times]
-    peers = [n for n, i in enumerate(case.implementations) if i.name != "quire"]
+    peers = [n for n, i in enumerate(case.implementations) if not i.is_own]
     best_peer = min(peers, key=lambda n: medians[n], default=None)
     for n, implementation in enumerate(case.implementations):
         ratio = None
+        num_bytes = implementation.bytes or case.bytes
         if best_peer is not None:
             pairs = zip(times[best_peer], times[n])
             ratio = round(statistics.median(peer / own for peer, own in pairs), 3)
@@ -209,21 +234,27 @@ def run_case(case: Case, session: Session) -> None:
             "shape": case.shape,
             "impl": implementation.name,
             "us": round(medians[n], 2),
-            "metric": metric(case, medians[n], session.limits),
+            "metric": metric(case, num_bytes, medians[n], session.limits),
             "ratio_best_peer": ratio,
-            "ratio_limit": round(limit_us(case, session.limits) / medians[n], 3),
+            "ratio_limit": round(limit_us(case, num_bytes, session.limits) / medians[n], 3),
             "error": float(f"{errors[implementation.name]:.3e}"),
+            "sm_mhz": sm_mhz,
             "device": session.device,
             "driver": session.driver,
             "commit": session.commit,
         }
         session.rows.append(row)
-        print_row(row)
+        print_row(row, session.num_sms)
 
 
-def print_row(row: dict[str, Any]) -> None:
+def print_row(row: dict[str, Any], num_sms: int) -> None:
+    """With flop per clock and multiprocessor where the matrix units matter; dense bf16: 4096."""
+    per_clock = ""
+    if "tflops" in row["metric"] and row["sm_mhz"]:
+        flop = row["metric"]["tflops"] * 1e6 / (row["sm_mhz"] * num_sms)
+        per_clock = f"  {flop:.0f} flop/clock/SM at {row['sm_mhz']} MHz"
     print(
-        f"  {row['impl']:8} {row['us']:10.2f} us  {row['metric']}"
+        f"  {row['impl']:16} {row['us']:10.2f} us  {row['metric']}{per_clock}"
         f"  to best peer {row['ratio_best_peer']}  to limit {row['ratio_limit']}"
         f"  error {row['error']:.1e}",
         flush=True,
@@ -234,8 +265,8 @@ def case_key(row: dict[str, Any]) -> str:
     return f"{row['op']} {json.dumps(row['shape'])}"
 
 
-def finish(session: Session, family: str, keep_others: bool = False) -> int:
-    """Writes benchmarks/results/<device>-<family>.json; exit status 1 when Quire was wrong.
+def write_rows(session: Session, family: str, keep_others: bool) -> str:
+    """Writes benchmarks/results/<device>-<family>.json and says so.
 
     keep_others: cases that did not run this time keep the rows they have there.
     """
@@ -247,8 +278,13 @@ def finish(session: Session, family: str, keep_others: bool = False) -> int:
         fresh = {case_key(row) for row in session.rows}
         kept = [row for row in json.loads(path.read_text()) if case_key(row) not in fresh]
     rows = [json.dumps(row) for row in [*kept, *session.rows]]
-    path.write_text("[\n " + ",\n ".join(rows) + "\n]\n")
-    print(f"written: {path.relative_to(ROOT)} ({len(rows)} rows)")
+    path.write_text("[\n " + ",\n ".join(rows) + "\n]\n" if rows else "[]\n")
+    return f"written: {path.relative_to(ROOT)} ({len(rows)} rows)"
+
+
+def finish(session: Session, family: str, keep_others: bool = False) -> int:
+    """Writes the rows; exit status 1 when Quire was wrong."""
+    print(write_rows(session, family, keep_others))
     return 1 if session.num_wrong else 0
 
 
@@ -259,6 +295,5 @@ def relative_error(out: torch.Tensor, reference: torch.Tensor) -> float:
     return value if math.isfinite(value) else math.inf
 
 
-def only(argument_list: Sequence[str]) -> str:
-    """The text that a case's title must contain, from the command line."""
-    return argument_list[1] if len(argument_list) > 1 else ""
+def is_wanted(title: str, texts: Sequence[str]) -> bool:
+    return all(text in title for text in texts)

@@ -29,8 +29,9 @@ overwriting the L2 cache each time, and reports medians of 100 runs. A time is l
 output that was right; `error` is the relative Frobenius error against a reference in double, for
 sampling the share of tokens outside the exact set. `to peer` is the speed relative to the fastest
 peer of the same run (above 1: faster than it), `to limit` relative to what the copy bandwidth and
-the matrix rate measured in that run allow. Differences below 4 % are noise. How to run:
-[testing](testing.md).
+the matrix rate measured in that run allow. Names that begin with quire are this library, some on
+the same values in another layout; peers are the others. Differences below 4 % are noise. How to
+run: [testing](testing.md).
 """
 
 

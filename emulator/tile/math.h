@@ -20,6 +20,8 @@ inline float flush_denormal(float x) {
 
 inline float exp2_approx(float x) { return flush_denormal(__builtin_exp2f(flush_denormal(x))); }
 inline float log2_approx(float x) { return __builtin_log2f(flush_denormal(x)); }
+inline float reciprocal_approx(float x) { return 1.f / x; }
+inline float tanh_by_exp(float x) { return __builtin_tanhf(x); }
 inline float rsqrt_approx(float x) { return 1.0f / __builtin_sqrtf(flush_denormal(x)); }
 
 inline float exp_f32(float x) { return __builtin_expf(x); }

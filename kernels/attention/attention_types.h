@@ -31,19 +31,29 @@ struct MergeItem {
   i32 num_parts;
 };
 
+// The kernels that do batch attention.
+enum class AttentionKernel : u8 { sm80, sm90 };
+constexpr const char* literal(AttentionKernel k) {
+  return k == AttentionKernel::sm80 ? "AttentionKernel::sm80" : "AttentionKernel::sm90";
+}
+
 // The structure of one attention kernel: everything the compiler must know.
 struct AttentionConfig {
+  AttentionKernel kernel = AttentionKernel::sm80;
   DType q_dtype = DType::bf16;
   DType kv_dtype = DType::bf16;
   DType o_dtype = DType::bf16;
   i32 head_dim_qk = 128;
   i32 head_dim_vo = 128;
-  i32 tile_q = 64;    // packed rows a work item; 16 * row_tiles * warps_q in attention_sm80
+  i32 tile_q = 64;    // packed rows a work item: 16 * row_tiles * warps_q
   i32 tile_kv = 64;   // KV tokens a step
   i32 warps_q = 4;    // warps that share the rows
   i32 warps_kv = 1;   // warps that share the KV tokens of a step
   i32 row_tiles = 1;  // tiles of 16 rows a warp
   i32 num_stages = 2;
+  bool q_in_registers =
+      false;            // attention_sm90: rows of q are read from shared memory once an item
+  bool boxes = false;   // attention_sm90: q, k and v come as boxes, not row by row
   bool aligned = true;  // every row of q, k, v and out starts at a multiple of 16 bytes
 
   bool operator==(const AttentionConfig&) const = default;
@@ -51,6 +61,7 @@ struct AttentionConfig {
 
 template <class Visitor>
 constexpr void visit_fields(const AttentionConfig& c, Visitor&& visit) {
+  visit("kernel", c.kernel);
   visit("q_dtype", c.q_dtype);
   visit("kv_dtype", c.kv_dtype);
   visit("o_dtype", c.o_dtype);
@@ -62,6 +73,8 @@ constexpr void visit_fields(const AttentionConfig& c, Visitor&& visit) {
   visit("warps_kv", c.warps_kv);
   visit("row_tiles", c.row_tiles);
   visit("num_stages", c.num_stages);
+  visit("q_in_registers", c.q_in_registers);
+  visit("boxes", c.boxes);
   visit("aligned", c.aligned);
 }
 

@@ -3,25 +3,10 @@
 #pragma once
 
 #include "attention/attention_sm80_layout.h"
+#include "attention/copy_chunk.h"
 #include "attention/work_tile.h"
-#include "tile/cp_async.h"
-#include "tile/vec.h"
 
 namespace quire::kernels {
-
-// 8 elements of 16 bits. `aligned`: both addresses are multiples of 16 and the copy is
-// asynchronous.
-template <bool aligned>
-inline void copy_chunk(u16* dst, const u16* src, bool valid) {
-  if constexpr (aligned) {
-    tile::cp_async::copy16(dst, src, valid);
-  } else {
-    tile::Vec<u16, 8> v;
-#pragma unroll
-    for (int i = 0; i < 8; ++i) v.data[i] = valid ? src[i] : u16{0};
-    *reinterpret_cast<tile::Vec<u16, 8>*>(dst) = v;
-  }
-}
 
 template <AttentionConfig c>
 struct KvLoader {

@@ -12,6 +12,7 @@ struct WorkTile {
   int first_q_row;        // row of q, out and lse of the request's token 0
   int qo_len, kv_len;
   int kv_begin, kv_end;  // tokens some row of the tile may see
+  int kv_available;      // tokens that are there, of the request's kv_len
   i64 kv_base;           // first entry of kv_indices, or first row of ragged k and v
   int partial_row;
 
@@ -46,9 +47,10 @@ inline WorkTile make_work_tile(const AttentionParams& p, const WorkItem& item, i
   const i64 available = p.page_size > 0 ? (p.num_indices - base) * p.page_size : p.total_kv - base;
   t.kv_base = base;
   t.kv_len = max_of(p.kv_lens[t.request], 0);
-  const i64 end = base < 0 ? 0 : min_of<i64>(min_of(item.kv_end, t.kv_len), available);
+  t.kv_available =
+      base < 0 ? 0 : static_cast<int>(max_of<i64>(min_of<i64>(t.kv_len, available), 0));
   t.kv_begin = max_of(item.kv_begin, 0);
-  t.kv_end = static_cast<int>(max_of<i64>(end, 0));
+  t.kv_end = max_of(min_of(item.kv_end, t.kv_available), 0);
   if (t.num_rows == 0) return t;
 
   const i64 first = t.position(t.q_begin, p.group_size);

@@ -1,0 +1,174 @@
+"""Builds attention benchmark cases: Quire over contiguous and paged KV, and the peers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import quire
+import torch
+from attention_inputs import (
+    DEVICE,
+    DTYPE,
+    Pages,
+    Problem,
+    Reference,
+    Tensors,
+    converted,
+    paged,
+    random_tensors,
+    reference,
+)
+from attention_peers import ALL, decode_peers, fa3_on_pages, prefill_peers
+from harness import Case, Implementation
+
+BF16_ERROR = 4e-3
+DTYPE_NAMES = {DTYPE: "bf16", torch.float8_e4m3fn: "bf16 with e4m3 KV"}
+GRAPH_COVER_BYTES = 200 << 20  # a graph rotates over KV-caches of at least this much together
+
+
+def uniform(
+    batch: int,
+    qo_len: int,
+    kv_len: int,
+    heads: tuple[int, int],
+    head_dim: int | tuple[int, int],
+    causal: bool,
+    window_left: int = -1,
+) -> Problem:
+    dims = head_dim if isinstance(head_dim, tuple) else (head_dim, head_dim)
+    return Problem((qo_len,) * batch, (kv_len,) * batch, *heads, *dims, causal, window_left)
+
+
+def shape_label(sizes: dict[str, Any], problem: Problem, page_size: int) -> dict[str, Any]:
+    dims = [problem.head_dim_qk, problem.head_dim_vo]
+    window = {"window_left": problem.window_left} if problem.window_left >= 0 else {}
+    causal = {"causal": problem.causal} if max(problem.qo_lens) > 1 else {}
+    return {
+        **sizes,
+        **window,
+        "num_qo_heads": problem.num_qo_heads,
+        "num_kv_heads": problem.num_kv_heads,
+        "head_dim": dims[0] if dims[0] == dims[1] else "/".join(map(str, dims)),
+        **causal,
+        "page_size": page_size,
+        "dtype": DTYPE_NAMES[problem.kv_dtype],
+    }
+
+
+def planned(problem: Problem, tensors: Tensors, pages: Pages | None) -> quire.BatchAttention:
+    attention = quire.BatchAttention(f"{DEVICE}:0" if DEVICE == "cuda" else DEVICE)
+    options = {
+        "num_qo_heads": problem.num_qo_heads,
+        "num_kv_heads": problem.num_kv_heads,
+        "head_dim_qk": problem.head_dim_qk,
+        "head_dim_vo": problem.head_dim_vo,
+        "causal": problem.causal,
+        "window_left": problem.window_left,
+    }
+    if pages is None:
+        attention.plan(tensors.qo_indptr, tensors.kv_indptr, **options)
+    else:
+        attention.plan(
+            tensors.qo_indptr,
+            pages.kv_indptr,
+            pages.kv_indices.to(DEVICE),
+            pages.kv_last_page_len,
+            page_size=pages.k_pool.shape[1],
+            kv_dtype=pages.k_pool.dtype,
+            **options,
+        )
+    return attention
+
+
+def own_implementation(
+    name: str,
+    problem: Problem,
+    inputs: list[tuple[Tensors, Pages | None]],
+    reference: Reference,
+) -> Implementation:
+    engines = [planned(problem, tensors, pages) for tensors, pages in inputs]
+    q = inputs[0][0].q
+    out = torch.empty(*q.shape[:2], problem.head_dim_vo, dtype=q.dtype, device=q.device)
+    options = {"causal": problem.causal, "window_left": problem.window_left}
+
+    def run(i: int) -> None:
+        tensors, pages = inputs[i]
+        keys, values = (tensors.k, tensors.v) if pages is None else (pages.k_pool, pages.v_pool)
+        engines[i].run(tensors.q, keys, values, out, **options)
+
+    def error() -> float:
+        run(0)
+        return reference.error(out)
+
+    return Implementation(name, run, error)
+
+
+def attention_case(
+    op: str,
+    shape: dict[str, Any],
+    problem: Problem,
+    page_sizes: Sequence[int],
+    peers: tuple[str, ...] = ALL,
+) -> Case:
+    """page_sizes: 0 is contiguous KV; the first is "quire", each other one a row of its own."""
+    tensors = random_tensors(problem)
+    exact = reference(problem, tensors)
+    implementations, on_pages = [], []
+    for page_size in page_sizes:
+        name = f"quire page {page_size}" if page_size else "quire contiguous"
+        pages = paged(problem, tensors, page_size) if page_size else None
+        implementations.append(
+            own_implementation(
+                name if implementations else "quire", problem, [(tensors, pages)], exact
+            )
+        )
+        if pages and "fa3" in peers:
+            name = "fa3 paged" if page_size == page_sizes[0] else f"fa3 page {page_size}"
+            on_pages += fa3_on_pages(name, problem, tensors, pages, exact)
+    return Case(
+        "attention",
+        op,
+        shape,
+        [*implementations, *prefill_peers(problem, tensors, exact, peers), *on_pages],
+        BF16_ERROR,
+        flops=problem.flops(),
+        bytes=problem.bytes(),
+        rate="tflops" if op.startswith("prefill") else "",
+    )
+
+
+def decode_case(
+    op: str, shape: dict[str, Any], problem: Problem, page_size: int, graph: bool
+) -> Case:
+    """One query token a request. For KV in another type Quire runs on both, peers on bf16."""
+    num_inputs = 1
+    if graph:
+        num_inputs = min(16, math.ceil(GRAPH_COVER_BYTES / problem.bytes()) + 1)
+    inputs = [random_tensors(problem) for _ in range(num_inputs)]
+    pools = [paged(problem, tensors, page_size) for tensors in inputs]
+    exact = reference(problem, inputs[0])
+    implementations = [
+        own_implementation("quire", problem, list(zip(inputs, pools)), exact),
+        *decode_peers(problem, inputs, pools, exact),
+    ]
+    if problem.kv_dtype != DTYPE:
+        for implementation in implementations:
+            implementation.bytes = replace(problem, kv_dtype=DTYPE).bytes()
+        implementations[0].name = "quire bf16 KV"
+        pools = [converted(pages, problem.kv_dtype) for pages in pools]
+        own = own_implementation("quire", problem, list(zip(inputs, pools)), exact)
+        implementations.insert(0, own)
+    return Case(
+        "attention",
+        op,
+        shape,
+        implementations,
+        BF16_ERROR,
+        flops=problem.flops(),
+        bytes=problem.bytes(),
+        num_inputs=num_inputs,
+        graph=graph,
+    )

@@ -1,0 +1,46 @@
+// Batch attention by TMA and WGMMA: Hopper (sm_90a).
+//
+// Grid:   num_workers thread blocks, one a multiprocessor; block w takes the work items
+//         [worker_indptr[w], worker_indptr[w + 1]).
+// Block:  a producer warpgroup, then tile_q / 64 consumer warpgroups of 64 packed rows each.
+// Smem:   sm90_layout(c).bytes: rings of q, k and v, the items in flight, barriers.
+// Output: out and lse, or partial_o and partial_lse of split tiles; every row of every item.
+// Needs:  sm_90a; q, k, v of one 16-bit type; c.aligned: rows of q, k, v, out 16-byte aligned.
+#pragma once
+
+#include "attention/attention_sm90_boxes.h"
+#include "attention/attention_sm90_consumer.h"
+#include "attention/attention_sm90_rows.h"
+
+namespace quire::kernels {
+
+template <AttentionConfig c>
+__forceinline__ void attention_sm90(const AttentionSm90Params& params) {
+  static_assert(sm90_config_valid(c));
+  constexpr Sm90Layout kLayout = sm90_layout(c);
+  const Sm90Smem<c> smem{tile::shared_memory()};
+  if (tile::thread_index() == 0) smem.init_barriers();
+  if (params.tile_rows < c.tile_q) {  // rows that no box brings must be numbers
+    auto* chunks = reinterpret_cast<tile::Vec<u32, 4>*>(smem.q(0));
+    const int end = kLayout.q_stages * kLayout.q_stage_bytes / 16;
+    for (int i = tile::thread_index(); i < end; i += kLayout.threads) chunks[i] = {};
+    tile::fence_async_proxy();
+  }
+  tile::sync_block();
+
+  const int warp = tile::uniform_warp_index();
+  if (warp < 4) {
+    tile::release_registers<kLayout.producer_registers>();
+    if constexpr (c.boxes) {
+      Sm90BoxProducer<c>{params, smem}.run(warp);
+    } else {
+      Sm90RowProducer<c>{params, smem, warp}.run();
+    }
+  } else {
+    tile::take_registers<kLayout.consumer_registers>();
+    const float scale = params.attention.logits_soft_cap > 0.f ? 1.f : params.attention.sm_scale;
+    Sm90Consumer<c>{params, smem, warp / 4 - 1, warp % 4, scale * tile::kLog2e}.run();
+  }
+}
+
+}  // namespace quire::kernels

@@ -1,0 +1,458 @@
+// A consumer warpgroup of attention_sm90: 64 packed rows of every item of the block.
+#pragma once
+
+#include "attention/attention_sm90_epilogue.h"
+#include "attention/attention_sm90_smem.h"
+#include "attention/mask.h"
+#include "tile/tma.h"
+#include "tile/wgmma.h"
+
+namespace quire::kernels {
+
+// Softmax of the two rows (g and g + 8) that a thread shares with the three others of its quad.
+struct RowState {
+  // What the terms are relative to, in log2 units. Finite before the first term too, so that no
+  // difference of two is NaN.
+  static constexpr float kUnset = -1e30f;
+  float offset[2] = {kUnset, kUnset};
+  float sum[2] = {};  // this thread's part
+};
+
+template <AttentionConfig c>
+struct Sm90Consumer {
+  using T = tile::storage_t<c.q_dtype>;
+  static constexpr Sm90Layout kLayout = sm90_layout(c);
+  static constexpr int kSteps = c.tile_kv / 16;   // k-steps of the second product
+  static constexpr int kEarlySteps = kSteps / 2;  // exponentials before O is waited for
+  static constexpr int kWarpgroups = kLayout.consumers;
+  // The maximum of a row is taken in its first tile only; the reference moves later, when the sum
+  // has become large: only the range of f32 asks for a reference, not accuracy. Terms may reach
+  // 2^64 before guard_range() acts: P must have the range of f32.
+  static constexpr bool kDelayedReference = c.q_dtype == DType::bf16;
+  // Rows keep their reference while the maximum is at most this much larger (log2 units): every
+  // term shares it, and O is seldom rescaled.
+  static constexpr float kSlack = 8.f;
+
+  static constexpr int kConsumersBarrier = 4;  // named barrier of all; 1 to 3: turns
+
+  const AttentionSm90Params& params;
+  const Sm90Smem<c> smem;
+  const int warpgroup;  // among the consumers
+  const int warp;       // in the warpgroup
+  const float to_base2;
+
+  float s[c.tile_kv / 2];
+  float o[c.head_dim_vo / 2];
+  u32 p[kSteps][4];
+  u32 q[c.q_in_registers ? c.head_dim_qk / 16 : 1][4];
+  float tile_sum[2];  // of this tile's terms in the rows
+  float rescale[2];   // brings older sums to the new reference
+  bool settled;       // do all rows of the warp have a reference
+  RowState rows;
+  int slot;                     // of the item of S
+  int tile;                     // of the item, counted down; that of S
+  int plain_first, plain_last;  // tiles whose scores need no shaping
+  int v_rows;                   // rows of the pending V that are there
+  Ring<kLayout.q_stages> q_ring;
+  Ring<kLayout.k_stages> k_ring;
+  Ring<kLayout.v_stages> v_ring;
+
+  // The right to issue matrix work passes round the warpgroups, so that the softmax of one runs
+  // under the matrix work of another.
+  __forceinline__ void take_turn() const {
+    if constexpr (kWarpgroups > 1) tile::named_barrier_sync<256>(1 + warpgroup);
+  }
+  __forceinline__ void pass_turn() const {
+    if constexpr (kWarpgroups > 1) {
+      tile::named_barrier_arrive<256>(warpgroup + 1 == kWarpgroups ? 1 : 2 + warpgroup);
+    }
+  }
+  __forceinline__ void release(tile::Mbarrier& empty) const {
+    if (tile::lane_index() == 0) empty.arrive();
+  }
+
+  // The address in a swizzled panel of chunk `chunk` of a row.
+  static __forceinline__ u8* chunk_address(u8* panel, int row, int chunk) {
+    return panel + row * 128 + (chunk ^ row % 8) * 16;
+  }
+
+  // S = Q K^T
+  __forceinline__ void issue_scores() {
+    const u64 keys = tile::wgmma::descriptor(smem.k(k_ring.stage));
+    const u64 rows_of_q = tile::wgmma::descriptor(smem.q(q_ring.stage) + warpgroup * (64 * 128));
+#pragma unroll
+    for (int step = 0; step < c.head_dim_qk / 16; ++step) {
+      const u64 b = tile::wgmma::advance(keys, step / 4 * (c.tile_kv * 128) + step % 4 * 32);
+      if constexpr (c.q_in_registers) {
+        tile::Wgmma<T, c.tile_kv>::template rs<false>(s, q[step], b, step > 0);
+      } else {
+        const u64 a = tile::wgmma::advance(rows_of_q, step / 4 * (c.tile_q * 128) + step % 4 * 32);
+        tile::Wgmma<T, c.tile_kv>::ss(s, a, b, step > 0);
+      }
+    }
+    tile::wgmma::commit();
+  }
+
+  // O (+)= P V
+  __forceinline__ void issue_output(bool accumulate) {
+    const u64 values = tile::wgmma::descriptor(smem.v(v_ring.stage), c.tile_kv * 128);
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      const u64 b = tile::wgmma::advance(values, step * (16 * 128));
+      tile::Wgmma<T, c.head_dim_vo>::template rs<true>(o, p[step], b, step > 0 || accumulate);
+    }
+    tile::wgmma::commit();
+  }
+
+  // Begins with the rows of an item.
+  __forceinline__ void begin_item(const Sm90Item& t) {
+    // Shuffled, so that the compiler knows them to be the same in a warp.
+    tile = tile::warp::shuffle(t.num_tiles, 0);
+    plain_first = tile::warp::shuffle(t.plain_first[warpgroup], 0);
+    plain_last = tile::warp::shuffle(t.plain_last[warpgroup], 0);
+    if constexpr (c.q_in_registers) {
+      const int row = warpgroup * 64 + warp * 16 + tile::lane_index() % 16;
+#pragma unroll
+      for (int step = 0; step < c.head_dim_qk / 16; ++step) {
+        u8* panel = smem.q(q_ring.stage) + step / 4 * (c.tile_q * 128);
+        tile::ldmatrix_x4(q[step],
+                          chunk_address(panel, row, step % 4 * 2 + tile::lane_index() / 16));
+      }
+      tile::sync_warp();
+      release(smem.q_empty(q_ring.stage));
+    }
+  }
+  // All scores of the item are there: without a use for the stage of q, it is free.
+  __forceinline__ void end_item() const {
+    if constexpr (!c.q_in_registers && !kLayout.stages_out) release(smem.q_empty(q_ring.stage));
+  }
+
+  __forceinline__ int rows_of_last() const {
+    return c.boxes ? tile::warp::shuffle(smem.item(slot).rows_of_last, 0) : c.tile_kv;
+  }
+  // Boxes bring whatever follows a request. In K the mask hides it; 0 * NaN in V would not be 0.
+  // All consumers together, before any of them reads V.
+  __forceinline__ void clear_values() {
+    smem.v_full(v_ring.stage).wait(v_ring.parity);
+    constexpr int kThreads = kWarpgroups * tile::kWarpgroupSize;
+    const int begin = tile::max_of(v_rows, 0) * 8, end = c.tile_kv * 8;
+    const int thread = tile::thread_index() - tile::kWarpgroupSize;
+#pragma unroll 1
+    for (int panel = 0; panel < kLayout.vo_panels; ++panel) {
+      auto* chunks =
+          reinterpret_cast<tile::Vec<u32, 4>*>(smem.v(v_ring.stage) + panel * (c.tile_kv * 128));
+#pragma unroll 1
+      for (int i = begin + thread; i < end; i += kThreads) chunks[i] = {};
+    }
+    tile::fence_async_proxy();
+    tile::named_barrier_sync<kThreads>(kConsumersBarrier);
+  }
+
+  __forceinline__ void cap_scores() {
+    const AttentionParams& a = params.attention;
+    const float to_cap = a.sm_scale / a.logits_soft_cap;
+#pragma unroll
+    for (int i = 0; i < c.tile_kv / 2; ++i) {
+      s[i] = a.logits_soft_cap * tile::tanh_by_exp(s[i] * to_cap);
+    }
+  }
+
+  // Bit k: does the thread's k-th column of a row of the tile lie below `token`?
+  static __forceinline__ u32 columns_below(int token) {
+    const int count = tile::min_of(tile::max_of(token / 8 * 2 + tile::min_of(token % 8, 2), 0), 32);
+    return token <= 0 ? 0u : static_cast<u32>((u64{1} << count) - 1);
+  }
+
+  // Hides what a row must not see of the tile at `token`.
+  __forceinline__ void hide_scores(const Sm90Item& t, int token) {
+    const Mask mask{params.attention, t};
+    const int lane = tile::lane_index();
+    const int column = token + lane % 4 * 2;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = warpgroup * 64 + warp * 16 + lane / 4 + 8 * half;
+      const int q_token = packed_row(t, row, params.attention.group_size).token;
+      const Range range = mask.visible(q_token);
+      u32 seen = columns_below(range.end - column) & ~columns_below(range.begin - column);
+      if (params.attention.custom_mask) {
+        u32 bits = 0;
+#pragma unroll 1
+        for (int k = 0; k < c.tile_kv / 4; ++k) {
+          bits |= static_cast<u32>(mask.custom_bit(q_token, column + k / 2 * 8 + k % 2)) << k;
+        }
+        seen &= bits;
+      }
+#pragma unroll
+      for (int k = 0; k < c.tile_kv / 4; ++k) {
+        if (!(seen >> k & 1)) s[k / 2 * 4 + 2 * half + k % 2] = tile::kNegInf;
+      }
+    }
+  }
+
+  __forceinline__ bool is_plain() const { return tile >= plain_first && tile <= plain_last; }
+  // Raw scores of the tile to what the softmax wants.
+  __forceinline__ void shape_scores(const Sm90Item& t) {
+    if (is_plain()) return;
+    if (params.attention.logits_soft_cap > 0.f) cap_scores();
+    hide_scores(t, t.kv_begin + tile * c.tile_kv);
+  }
+
+  // Moves the rows' references to the maximum of S where it grew by more than the slack.
+  __forceinline__ void update_reference() {
+    float highest[2][4];  // independent chains
+#pragma unroll
+    for (int i = 0; i < c.tile_kv / 8; ++i) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const float pair = tile::max_f32(s[4 * i + 2 * r], s[4 * i + 2 * r + 1]);
+        highest[r][i % 4] = i < 4 ? pair : tile::max_f32(highest[r][i % 4], pair);
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      float m = tile::max_f32(highest[r][0], highest[r][1]);
+      if constexpr (c.tile_kv >= 32)
+        m = tile::max_f32(m, tile::max_f32(highest[r][2], highest[r][3]));
+      highest[r][0] = tile::warp::max<4>(m);
+    }
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const float old = rows.offset[r];
+      float highest_seen = highest[r][0] * to_base2;
+      if constexpr (kDelayedReference) {  // terms since the last move may be far above the
+                                          // reference
+        highest_seen =
+            tile::max_f32(highest_seen, old + tile::log2_approx(tile::warp::sum<4>(rows.sum[r])));
+      }
+      if (highest_seen - old > kSlack) rows.offset[r] = highest_seen;
+      rescale[r] = tile::exp2_approx(old - rows.offset[r]);  // exactly 1 if it stayed
+      rows.sum[r] *= rescale[r];
+    }
+    settled =
+        tile::warp::all(rows.offset[0] > RowState::kUnset && rows.offset[1] > RowState::kUnset);
+  }
+
+  // S becomes terms of the softmax, for 16-token steps [begin, end).
+  template <int begin, int end>
+  __forceinline__ void exponentiate() {
+#pragma unroll
+    for (int i = begin * 8; i < end * 8; ++i) {
+      const int r = i / 2 % 2;
+      s[i] = tile::exp2_approx(tile::fma_f32(s[i], to_base2, -rows.offset[r]));
+      tile_sum[r] = i % 4 == i && i % 2 == 0 ? s[i] : tile_sum[r] + s[i];
+    }
+  }
+
+  // The accumulator layout of S is the A operand's layout of P, two 8-column blocks a step.
+  template <int begin, int end>
+  __forceinline__ void pack() {
+#pragma unroll
+    for (int step = begin; step < end; ++step) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        p[step][i] = tile::pack2<T>(s[step * 8 + i * 2], s[step * 8 + i * 2 + 1]);
+      }
+    }
+  }
+
+  // S of the current tile once more, by this warp alone.
+  __forceinline__ void recompute_scores() {
+#pragma unroll
+    for (int i = 0; i < c.tile_kv / 2; ++i) s[i] = 0.f;
+    const int lane = tile::lane_index();
+    const int q_row = warpgroup * 64 + warp * 16 + lane % 16, k_row = lane / 16 * 8 + lane % 8;
+#pragma unroll(c.q_in_registers ? c.head_dim_qk / 16 : 1)
+    for (int step = 0; step < c.head_dim_qk / 16; ++step) {
+      u32 a[4], b[4];
+      if constexpr (c.q_in_registers) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) a[i] = q[step][i];
+      } else {
+        u8* panel = smem.q(q_ring.stage) + step / 4 * (c.tile_q * 128);
+        tile::ldmatrix_x4(a, chunk_address(panel, q_row, step % 4 * 2 + lane / 16));
+      }
+      u8* panel = smem.k(k_ring.stage) + step / 4 * (c.tile_kv * 128);
+      const u8* keys = chunk_address(panel, k_row, step % 4 * 2 + lane / 8 % 2);
+#pragma unroll
+      for (int i = 0; i < kSteps; ++i) {
+        tile::ldmatrix_x4(b, keys + i * (16 * 128));
+        float(&low)[4] = reinterpret_cast<float(&)[4]>(s[8 * i]);
+        float(&high)[4] = reinterpret_cast<float(&)[4]>(s[8 * i + 4]);
+        tile::mma_m16n8k16<T>(low, a, b[0], b[1]);
+        tile::mma_m16n8k16<T>(high, a, b[2], b[3]);
+      }
+    }
+  }
+
+  // With this tile, must the next one's maximum be taken before its exponentials?
+  __forceinline__ bool needs_reference() const {
+    constexpr float kLarge = 0x1p32f;
+    const float sum = rows.sum[0] + rows.sum[1] + tile_sum[0] + tile_sum[1];
+    return !kDelayedReference || !settled || tile::warp::any(!(sum < kLarge));
+  }
+  // Have terms of this tile left the range that is safe in P and O?
+  __forceinline__ bool out_of_range() const {
+    constexpr float kLimit = 0x1p64f;
+    const float sum = tile_sum[0] + tile_sum[1];
+    return kDelayedReference && tile::warp::any(!(sum < kLimit));
+  }
+
+  __forceinline__ void rescale_output() {
+    if (!tile::warp::any(rescale[0] != 1.f || rescale[1] != 1.f)) return;
+#pragma unroll
+    for (int i = 0; i < c.head_dim_vo / 2; ++i) o[i] *= rescale[i / 2 % 2];
+  }
+
+  // A tile whose terms have left the safe range: S once more, and terms relative to its maximum.
+  // O must be complete, K still there.
+  __forceinline__ void repair(const Sm90Item& t) {
+    recompute_scores();
+    shape_scores(t);
+    update_reference();
+    rescale_output();
+    exponentiate<0, kSteps>();
+    pack<0, kSteps>();
+  }
+
+  // Writes the rows of an item that has ended, the one before the current one, by its stage of q.
+  __forceinline__ void write(const Sm90Item& t, const RowState& state, int q_stage) {
+    RowEnd ends[2];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      ends[r] = end_row(state.offset[r], tile::warp::sum<4>(state.sum[r]));
+    }
+    const int first_row = warpgroup * 64 + warp * 16;
+    if constexpr (kLayout.stages_out) {
+      if (params.out_boxes && t.partial_row < 0 && first_row + 16 <= t.num_rows) {
+        write_box<c>(params, t, first_row, smem.q(q_stage), o, ends);
+        return;
+      }
+    }
+    write_rows<c>(params.attention, t, first_row, o, ends);
+  }
+  __forceinline__ void release_written(int old_slot, int q_stage) const {
+    release(smem.item_empty(old_slot));
+    if constexpr (kLayout.stages_out) {
+      if (tile::lane_index() == 0) {
+        tile::tma::wait_stores_read();
+        smem.q_empty(q_stage).arrive();
+      }
+    }
+  }
+
+  // One stream of steps over all items of the block: each step issues the scores of the next KV
+  // tile (of the next item too) together with the output of the current one.
+  __forceinline__ void run() {
+    smem.q_full(0).wait(0);
+    slot = 0;
+    if (smem.item(slot).num_tiles == 0) return;
+    begin_item(smem.item(slot));
+    --tile;
+    if (warpgroup == kWarpgroups - 1) pass_turn();
+
+    v_rows = rows_of_last();
+    smem.k_full(0).wait(0);
+    if (!c.boxes) tile::fence_async_proxy();
+    take_turn();
+    tile::wgmma::fence();
+    issue_scores();
+    pass_turn();
+    tile::wgmma::wait<0>();
+    tile::wgmma::pin(s);
+    release(smem.k_empty(0));
+    k_ring.advance();
+    shape_scores(smem.item(slot));
+    update_reference();
+    exponentiate<0, kSteps>();
+    pack<0, kSteps>();
+    if (tile == 0) end_item();
+
+    int old_slot = slot, old_stage = 0;
+    bool wrote = false;              // has the step before written an item
+    bool accumulate = false;         // does the pending P V add to O
+    bool moves = needs_reference();  // must a tile's maximum be taken before its exponentials
+    rows.sum[0] = tile_sum[0];
+    rows.sum[1] = tile_sum[1];
+    while (true) {
+      const bool item_ends = tile == 0;
+      if (wrote) {
+        release_written(old_slot, old_stage);
+        wrote = false;
+      }
+      if (item_ends) {
+        old_stage = q_ring.stage;
+        q_ring.advance();
+        old_slot = slot;
+        slot = (slot + 1) % kSm90ItemSlots;
+        smem.q_full(q_ring.stage).wait(q_ring.parity);
+        const Sm90Item& next = smem.item(slot);
+        if (next.num_tiles == 0) break;
+        begin_item(next);
+        if (!c.boxes) tile::fence_async_proxy();
+        moves = true;
+      }
+      --tile;
+
+      if (c.boxes && v_rows < c.tile_kv) [[unlikely]]
+        clear_values();
+      v_rows = item_ends ? rows_of_last() : c.tile_kv;
+      take_turn();
+      smem.k_full(k_ring.stage).wait(k_ring.parity);
+      smem.v_full(v_ring.stage).wait(v_ring.parity);
+      if (!c.boxes) tile::fence_async_proxy();  // after copies that are not the engine's
+      tile::wgmma::fence();
+      issue_scores();
+      pass_turn();
+      issue_output(accumulate);
+      const RowState finished = rows;
+      if (item_ends) rows = RowState{};
+      tile::wgmma::wait<1>();
+      tile::wgmma::pin(s);
+
+      if (moves || !is_plain()) [[unlikely]] {
+        shape_scores(smem.item(slot));
+        if (moves) update_reference();
+      }
+      exponentiate<0, kEarlySteps>();
+      tile::wgmma::hold(tile_sum[0] + tile_sum[1]);
+      tile::wgmma::wait<0>();
+      tile::wgmma::pin(o);
+      tile::wgmma::pin(s);
+      release(smem.v_empty(v_ring.stage));
+      v_ring.advance();
+      exponentiate<kEarlySteps, kSteps>();
+      pack<0, kSteps>();
+      if (moves || needs_reference()) [[unlikely]] {
+        if (item_ends) {
+          write(smem.item(old_slot), finished, old_stage);
+          wrote = true;
+        } else if (moves) {
+          rescale_output();
+        }
+        if (out_of_range()) repair(smem.item(slot));
+        moves = needs_reference();
+      }
+      rows.sum[0] += tile_sum[0];
+      rows.sum[1] += tile_sum[1];
+      release(smem.k_empty(k_ring.stage));
+      k_ring.advance();
+      if (tile == 0) end_item();
+      accumulate = !item_ends;
+    }
+
+    if (c.boxes && v_rows < c.tile_kv) clear_values();
+    smem.v_full(v_ring.stage).wait(v_ring.parity);
+    if (!c.boxes) tile::fence_async_proxy();
+    take_turn();
+    tile::wgmma::fence();
+    issue_output(accumulate);
+    pass_turn();
+    tile::wgmma::wait<0>();
+    tile::wgmma::pin(o);
+    write(smem.item(old_slot), rows, old_stage);
+    if (kLayout.stages_out && tile::lane_index() == 0) tile::tma::wait_stores_read();
+    if (warpgroup == 0) take_turn();  // as many turns taken as passed
+  }
+};
+
+}  // namespace quire::kernels

@@ -1,0 +1,155 @@
+// The shared memory of attention_sm90 by name, and positions in its rings of buffers.
+#pragma once
+
+#include "attention/attention_sm90_layout.h"
+#include "attention/attention_sm90_types.h"
+#include "attention/work_tile.h"
+#include "tile/mbarrier.h"
+#include "tile/warpgroup.h"
+
+namespace quire::kernels {
+
+// A work item as the block's warps hand it on, with what is too slow to compute where it is needed.
+struct Sm90Item : WorkTile {
+  int num_tiles;                      // steps of tile_kv tokens, 0 after the last item
+  int first_token;                    // q_begin / group_size: token of the request
+  int first_head;                     // q_begin % group_size
+  int group_reciprocal;               // 2^20 / group_size, rounded up
+  int plain_first[3], plain_last[3];  // tiles whose scores a consumer need not shape
+  int rows_of_last;                   // rows of the last tile that are there
+};
+static_assert(sizeof(Sm90Item) <= kSm90ItemBytes);
+
+// Token of the request and qo head of row `row` of the tile.
+struct PackedRow {
+  int token, head;
+};
+__forceinline__ PackedRow packed_row(const Sm90Item& t, int row, int group_size) {
+  const int n = t.first_head + row;
+  // Exact while n * group_size < 2^20: groups of up to 900 heads.
+  const int token = n * t.group_reciprocal >> 20;
+  return {t.first_token + token, t.kv_head * group_size + n - token * group_size};
+}
+
+// The buffer in turn, and the parity of its round.
+template <int stages>
+struct Ring {
+  int stage = 0;
+  u32 parity = 0;
+  __forceinline__ void advance() {
+    if (++stage == stages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+template <AttentionConfig c>
+struct Sm90Smem {
+  static constexpr Sm90Layout kLayout = sm90_layout(c);
+  u8* base;
+
+  __forceinline__ u8* q(int stage) const {
+    return base + kLayout.q + stage * kLayout.q_stage_bytes;
+  }
+  __forceinline__ u8* k(int stage) const {
+    return base + kLayout.k + stage * kLayout.k_stage_bytes;
+  }
+  __forceinline__ u8* v(int stage) const {
+    return base + kLayout.v + stage * kLayout.v_stage_bytes;
+  }
+  __forceinline__ Sm90Item& item(int slot) const {
+    return *reinterpret_cast<Sm90Item*>(base + kLayout.items + slot * kSm90ItemBytes);
+  }
+  // full: one thread of the producer arrives, or 128 that gather rows. empty: the consumers' warps
+  // do.
+  __forceinline__ tile::Mbarrier& item_full(int slot) const {
+    return barrier(kLayout.item_full, slot);
+  }
+  __forceinline__ tile::Mbarrier& item_empty(int slot) const {
+    return barrier(kLayout.item_empty, slot);
+  }
+  __forceinline__ tile::Mbarrier& q_full(int stage) const { return barrier(kLayout.q_full, stage); }
+  __forceinline__ tile::Mbarrier& q_empty(int stage) const {
+    return barrier(kLayout.q_empty, stage);
+  }
+  __forceinline__ tile::Mbarrier& k_full(int stage) const { return barrier(kLayout.k_full, stage); }
+  __forceinline__ tile::Mbarrier& k_empty(int stage) const {
+    return barrier(kLayout.k_empty, stage);
+  }
+  __forceinline__ tile::Mbarrier& v_full(int stage) const { return barrier(kLayout.v_full, stage); }
+  __forceinline__ tile::Mbarrier& v_empty(int stage) const {
+    return barrier(kLayout.v_empty, stage);
+  }
+
+  // By one thread.
+  __forceinline__ void init_barriers() const {
+    constexpr int kFull = c.boxes ? 1 : tile::kWarpgroupSize, kEmpty = 4 * kLayout.consumers;
+    for (int i = 0; i < kSm90ItemSlots; ++i) item_full(i).init(1), item_empty(i).init(kEmpty);
+    for (int i = 0; i < kLayout.q_stages; ++i) q_full(i).init(kFull), q_empty(i).init(kEmpty);
+    for (int i = 0; i < kLayout.k_stages; ++i) k_full(i).init(kFull), k_empty(i).init(kEmpty);
+    for (int i = 0; i < kLayout.v_stages; ++i) v_full(i).init(kFull), v_empty(i).init(kEmpty);
+    tile::fence_mbarrier_init();
+  }
+
+ private:
+  __forceinline__ tile::Mbarrier& barrier(int offset, int stage) const {
+    return *reinterpret_cast<tile::Mbarrier*>(base + offset + 8 * stage);
+  }
+};
+
+// Fills in the item of work item `index`: without tiles where that points nowhere.
+template <AttentionConfig c>
+__forceinline__ void look_up(const AttentionSm90Params& params, int index, Sm90Item& t) {
+  const AttentionParams& p = params.attention;
+  const int tile_rows = tile::min_of(params.tile_rows, c.tile_q);
+  static_cast<WorkTile&>(t) = make_work_tile(p, p.items[index], tile_rows, c.tile_kv);
+  t.num_tiles = 0;
+  if (t.num_rows == 0) return;
+  // At least one, so that every item takes the same path.
+  t.num_tiles = tile::max_of(1, tile::ceil_div(t.kv_end - t.kv_begin, c.tile_kv));
+  t.rows_of_last = t.kv_available - t.kv_begin - (t.num_tiles - 1) * c.tile_kv;
+  t.first_token = t.q_begin / p.group_size;
+  t.first_head = t.q_begin % p.group_size;
+  t.group_reciprocal = ((1 << 20) + p.group_size - 1) / p.group_size;
+  const int before_rows = t.kv_len - t.qo_len;  // tokens before those of q
+#pragma unroll 1
+  for (int i = 0; i < sm90_layout(c).consumers; ++i) {
+    const int first = tile::min_of(64 * i, t.num_rows - 1);
+    const int last = tile::min_of(64 * i + 64, t.num_rows) - 1;
+    int begin = 0, end = t.kv_end;
+    if (p.causal)
+      end = tile::min_of(end, before_rows + packed_row(t, first, p.group_size).token + 1);
+    if (p.window_left >= 0) {
+      const int position = before_rows + packed_row(t, last, p.group_size).token;
+      begin = position > p.window_left ? position - p.window_left : 0;
+    }
+    if (p.custom_mask || p.logits_soft_cap > 0.f) end = 0;
+    t.plain_first[i] = tile::ceil_div(tile::max_of(begin - t.kv_begin, 0), c.tile_kv);
+    t.plain_last[i] = tile::max_of(end - t.kv_begin, 0) / c.tile_kv - 1;
+  }
+}
+
+// Puts work item number `count` of the block, the first from `index` on that has rows, where
+// everyone finds it; one without tiles after the last. By one thread. Returns its index.
+template <AttentionConfig c>
+__forceinline__ int hand_out_item(const AttentionSm90Params& params, const Sm90Smem<c>& smem,
+                                  int index, int count) {
+  const AttentionParams& p = params.attention;
+  const int end = tile::min_of(p.worker_indptr[tile::block_index() + 1], p.num_items);
+  const int slot = count % kSm90ItemSlots;
+  smem.item_empty(slot).wait((count / kSm90ItemSlots & 1) ^ 1);
+  Sm90Item& t = smem.item(slot);
+  t.num_tiles = 0;
+  for (; index < end; ++index) {
+    look_up<c>(params, index, t);
+    if (t.num_tiles > 0) break;
+  }
+  smem.item_full(slot).arrive();
+  return index;
+}
+__forceinline__ int first_item(const AttentionParams& p) {
+  return tile::max_of(p.worker_indptr[tile::block_index()], 0);
+}
+
+}  // namespace quire::kernels

@@ -1,0 +1,24 @@
+// What the host hands to attention_sm90: the parameters of every attention kernel, and K and V as
+// tensor maps.
+#pragma once
+
+#include "attention/attention_types.h"
+#include "tile/tensor_map_types.h"
+
+namespace quire::kernels {
+
+struct AttentionSm90Params {
+  AttentionParams attention;
+  i32 tile_rows;  // packed rows of a full item; tile_q or less
+  // The rest is for c.boxes: dimensions innermost first, boxes of 64 columns, 128-byte swizzle.
+  i32 box_rows;   // of k and v; divides tile_kv and the page size
+  i32 out_boxes;  // 0: rows of out are written one by one
+  // head_dim | rows of a page | KV heads | pages; box 64 x box_rows x 1 x 1. Ragged k and v are one
+  // page of total_kv rows.
+  tile::TensorMap k, v;
+  // head_dim | heads of a group | tokens | KV heads; box 64 x group_size x tile_rows / group_size x
+  // 1: the packed rows of an item. out: 16 / group_size tokens, the rows of a warp.
+  tile::TensorMap q, out;
+};
+
+}  // namespace quire::kernels
