@@ -84,7 +84,7 @@ void fence_async_proxy();
 // writing it is left to the caller, where a sanitizer sees it.
 u64 mbarrier_init(const void* word, int arrivals, Site site);
 void mbarrier_fence_init();
-void mbarrier_arrive(const u64* word, u64 value, int bytes, int arrivals, Site site);
+void mbarrier_arrive(const u64* word, u64 value, int bytes, Site site);
 // One arrival, when the thread's copies by queue_copy() have landed: they do when somebody waits.
 void mbarrier_arrive_after_copies(const u64* word, u64 value, Site site);
 bool mbarrier_test(const u64* word, u64 value, u32 parity, Site site);

@@ -29,9 +29,9 @@ void mbarrier_fence_init() {
   Block& block = Block::instance();
   block.mbarriers().fence_init(block.current().position.thread);
 }
-void mbarrier_arrive(const u64* word, u64 value, int bytes, int arrivals, Site site) {
+void mbarrier_arrive(const u64* word, u64 value, int bytes, Site site) {
   Mbarriers& barriers = Block::instance().mbarriers();
-  barriers.arrive(barriers.find(word, value, "Mbarrier::arrive", site), bytes, arrivals, site);
+  barriers.arrive(barriers.find(word, value, "Mbarrier::arrive", site), bytes, site);
 }
 void mbarrier_arrive_after_copies(const u64* word, u64 value, Site site) {
   Block& block = Block::instance();

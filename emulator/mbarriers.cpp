@@ -58,27 +58,27 @@ void Mbarriers::complete_if_all_came(MbarrierState& state) {
   Block::instance().wake(state.waiting);
 }
 
-void Mbarriers::count_arrivals(MbarrierState& state, int arrivals, Site site) {
+void Mbarriers::count_arrival(MbarrierState& state, Site site) {
   Block& block = Block::instance();
-  if (arrivals < 1 || arrivals > state.num_missing) {
-    block.fault(fmt::format("Mbarrier::arrive{}{} more arrivals in a phase of {}", at(site),
-                            arrivals, describe(&state)));
+  if (state.num_missing == 0) {
+    block.fault(fmt::format("Mbarrier::arrive{}one arrival too many in a phase of {}", at(site),
+                            describe(&state)));
   }
-  state.num_missing -= arrivals;
+  --state.num_missing;
   complete_if_all_came(state);
   block.note_progress();
 }
 
-void Mbarriers::arrive(MbarrierState& state, int bytes, int arrivals, Site site) {
+void Mbarriers::arrive(MbarrierState& state, int bytes, Site site) {
   if (bytes < 0 || state.bytes + bytes > kMaxBytes) {
     Block::instance().fault(fmt::format("Mbarrier::arrive_expect{}{} bytes", at(site), bytes));
   }
   release(&state.memory_order[state.phase % 2]);
   state.bytes += bytes;
-  count_arrivals(state, arrivals, site);
+  count_arrival(state, site);
 }
 
-void Mbarriers::late_arrival(MbarrierState& state, Site site) { count_arrivals(state, 1, site); }
+void Mbarriers::late_arrival(MbarrierState& state, Site site) { count_arrival(state, site); }
 
 void Mbarriers::bytes_came(MbarrierState& state, int bytes) {
   state.bytes -= bytes;

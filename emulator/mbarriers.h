@@ -37,7 +37,7 @@ class Mbarriers {
   static bool has_completed(const MbarrierState& state, u32 parity) {
     return state.phase % 2 != parity % 2;
   }
-  void arrive(MbarrierState& state, int bytes, int arrivals, Site site);
+  void arrive(MbarrierState& state, int bytes, Site site);
   // Of a thread that came to it earlier.
   void late_arrival(MbarrierState& state, Site site);
   void bytes_came(MbarrierState& state, int bytes);
@@ -47,7 +47,7 @@ class Mbarriers {
   std::string describe(const void* state) const;
 
  private:
-  void count_arrivals(MbarrierState& state, int arrivals, Site site);
+  void count_arrival(MbarrierState& state, Site site);
   void complete_if_all_came(MbarrierState& state);
 
   std::vector<MbarrierState> states_;

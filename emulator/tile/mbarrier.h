@@ -14,10 +14,10 @@ struct alignas(8) Mbarrier {
     word = emulator::mbarrier_init(&word, arrivals, site);
   }
   void arrive(emulator::Site site = emulator::here()) {
-    emulator::mbarrier_arrive(&word, word, 0, 1, site);
+    emulator::mbarrier_arrive(&word, word, 0, site);
   }
-  void arrive_expect(int bytes, int arrivals, emulator::Site site = emulator::here()) {
-    emulator::mbarrier_arrive(&word, word, bytes, arrivals, site);
+  void arrive_expect(int bytes, emulator::Site site = emulator::here()) {
+    emulator::mbarrier_arrive(&word, word, bytes, site);
   }
   // The copies land when somebody waits for the barrier, and the thread is not told.
   void arrive_after_copies(emulator::Site site = emulator::here()) {

@@ -20,20 +20,12 @@ struct alignas(8) Mbarrier {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(&word))
                  : "memory");
   }
-  // `arrivals` at once, and announces bytes that the copy engine will bring in this phase.
-  __forceinline__ void arrive_expect(int bytes, int arrivals) {
+  // Arrives, and announces bytes that the copy engine will bring in this phase.
+  __forceinline__ void arrive_expect(int bytes) {
     asm volatile(
-        "mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(shared_address(&word)),
+        "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&word)),
         "r"(bytes)
         : "memory");
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&word)),
-                 "r"(arrivals)
-                 : "memory");
-  }
-  // Arrives once when all copies this thread has issued by cp_async so far have landed.
-  __forceinline__ void arrive_after_copies() {
-    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(&word))
-                 : "memory");
   }
   // Arrives once when all copies this thread has issued by cp_async so far have landed.
   __forceinline__ void arrive_after_copies() {

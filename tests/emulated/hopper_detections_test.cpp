@@ -73,7 +73,7 @@ TEST_F(HopperDetections, BarriersNotReady) {
 
 TEST_F(HopperDetections, TooManyArrivals) {
   expect_fault("too_many_arrivals",
-               {"1 more arrivals in a phase of the barrier at offset 31744 (phase 0, ",
+               {"one arrival too many in a phase of the barrier at offset 31744 (phase 0, ",
                 "2 of 2 arrivals, 64 bytes have not come)"});
 }
 

@@ -20,7 +20,7 @@ void load_boxes(const PrimitiveParams& p) {
   }
   tile::sync_block();
   if (thread == 0) {
-    full.arrive_expect(p.count * c.n, 1);
+    full.arrive_expect(p.count * c.n);
     for (int i = 0; i < p.count; ++i) {
       const i32* at = static_cast<const i32*>(p.b) + 4 * i;
       tile::tma::load_4d(smem + i * c.n, p.map, full, at[0], at[1], at[2], at[3]);

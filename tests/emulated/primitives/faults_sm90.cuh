@@ -53,7 +53,7 @@ void barrier_overwritten(const PrimitiveParams&) {
 template <PrimitiveConfig c>
 void too_many_arrivals(const PrimitiveParams&) {
   init_barriers(2);
-  if (tile::thread_index() == 0) barrier(0).arrive_expect(64, 1);
+  if (tile::thread_index() == 0) barrier(0).arrive_expect(64);
   if (tile::thread_index() < 2) barrier(0).arrive();
 }
 
@@ -75,7 +75,7 @@ template <PrimitiveConfig c>
 void missing_bytes(const PrimitiveParams& p) {
   init_barriers(1);
   if (tile::thread_index() == 0) {
-    barrier(0).arrive_expect(kBoxBytes + 16, 1);
+    barrier(0).arrive_expect(kBoxBytes + 16);
     tile::tma::load_4d(tile::shared_memory(), p.map, barrier(0), 0, 0, 0, 0);
   }
   barrier(0).wait(0);
@@ -121,7 +121,7 @@ template <PrimitiveConfig c>
 void copy_without_fence(const PrimitiveParams& p) {
   if (tile::thread_index() != 0) return;
   barrier(0).init(1);
-  barrier(0).arrive_expect(kBoxBytes, 1);
+  barrier(0).arrive_expect(kBoxBytes);
   tile::tma::load_4d(tile::shared_memory(), p.map, barrier(0), 0, 0, 0, 0);
 }
 
@@ -137,7 +137,7 @@ template <PrimitiveConfig c>
 void copy_nobody_waits_for(const PrimitiveParams& p) {
   init_barriers(1);
   if (tile::thread_index() != 0) return;
-  barrier(0).arrive_expect(kBoxBytes, 1);
+  barrier(0).arrive_expect(kBoxBytes);
   tile::tma::load_4d(tile::shared_memory(), p.map, barrier(0), 0, 0, 0, 0);
 }
 
@@ -148,7 +148,7 @@ void early_read_of_box(const PrimitiveParams& p) {
   numbers()[4 * tile::thread_index()] = 7;  // stale
   tile::sync_block();
   if (tile::thread_index() == 0) {
-    barrier(0).arrive_expect(kBoxBytes, 1);
+    barrier(0).arrive_expect(kBoxBytes);
     tile::tma::load_4d(tile::shared_memory(), p.map, barrier(0), 0, 0, 0, 0);
   }
   if constexpr (c.n == 1) {
@@ -342,7 +342,7 @@ void box_over_readers(const PrimitiveParams& p) {
   for (u32 round = 0; round < 2; ++round) {
     if (thread == 0) {
       if (c.mode == 1) barrier(1).wait(round ^ 1);
-      barrier(0).arrive_expect(kBoxBytes, 1);
+      barrier(0).arrive_expect(kBoxBytes);
       tile::tma::load_4d(tile::shared_memory(), p.map, barrier(0), 0, 0, 0, 0);
     }
     barrier(0).wait(round);
