@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <string_view>
 
 #include "emulator/sanitizers.h"
 #include "emulator/shared_memory.h"
@@ -13,63 +12,11 @@ namespace {
 
 constexpr std::size_t kStackBytes = 256 << 10;
 
+constexpr int kMaxIdleRounds = 10000;
+
 struct LaneEnds {};  // thrown to unwind the fiber of a thread that cannot go on
 
-const char* name(Collective what) {
-  switch (what) {
-    case Collective::sync_block:
-      return "sync_block";
-    case Collective::sync_warp:
-      return "sync_warp";
-    case Collective::shuffle:
-      return "shuffle";
-    case Collective::vote:
-      return "ballot";
-    case Collective::ldmatrix:
-      return "ldmatrix";
-    case Collective::mma:
-      return "mma";
-  }
-  return "";
-}
-
-std::string describe(Collective what, Site site) {
-  return fmt::format("{} at {}:{}", name(what), site.file, site.line);
-}
-
-// "0-3, 7"
-std::string ranges(const std::vector<int>& sorted) {
-  std::string text;
-  for (std::size_t i = 0; i < sorted.size();) {
-    std::size_t last = i;
-    while (last + 1 < sorted.size() && sorted[last + 1] == sorted[last] + 1) ++last;
-    if (!text.empty()) text += ", ";
-    text +=
-        last == i ? fmt::format("{}", sorted[i]) : fmt::format("{}-{}", sorted[i], sorted[last]);
-    i = last + 1;
-  }
-  return text;
-}
-
 }  // namespace
-
-void CopyQueue::clear() {
-  copies_.clear();
-  group_ends_.clear();
-  num_taken_ = num_landed_ = 0;
-}
-
-bool CopyQueue::take(int pending_groups, PendingCopy& copy) {
-  while (group_ends_.size() - num_landed_ > static_cast<std::size_t>(pending_groups)) {
-    if (num_taken_ < group_ends_[num_landed_]) {
-      copy = copies_[num_taken_++];
-      return true;
-    }
-    ++num_landed_;
-  }
-  if (num_taken_ == copies_.size()) clear();
-  return false;
-}
 
 Block& Block::instance() {
   static auto& block = *new Block;  // its fibers outlive static destructors
@@ -88,29 +35,41 @@ void Block::prepare(const GridLaunch& launch, int block_x, int block_y) {
     lanes_.back()->fiber =
         std::make_unique<Fiber>(kStackBytes, &Block::run_lane, lanes_.back().get());
   }
-  const std::size_t num_warps = (num_threads + kWarpLanes - 1) / kWarpLanes;
-  if (warps_.size() < num_warps) warps_.resize(num_warps);
-  for (std::size_t w = 0; w < num_warps; ++w) {
-    const auto lanes_left = static_cast<int>(num_threads - w * kWarpLanes);
-    warps_[w].meeting.num_expected = std::min(lanes_left, kWarpLanes);
-    warps_[w].meeting.waiting.clear();
-    warps_[w].meeting.waiting.reserve(kWarpLanes);
-  }
-  block_meeting_.num_expected = launch.threads;
-  block_meeting_.waiting.clear();
-  block_meeting_.waiting.reserve(kMaxThreads);
+  prepare_meetings(launch.threads);
+  mbarriers_.clear();
+  named_barriers_.clear();
+  copy_engine_.clear();
+  proxy_marks_.clear(launch.smem_bytes);
+  polling_.clear();
+  idle_rounds_ = 0;
   ready_.clear();
   for (std::size_t i = 0; i < num_threads; ++i) {
     Lane& lane = *lanes_[i];
     lane.position = {static_cast<int>(i), launch.threads, block_x, block_y, launch.grid_x};
     lane.copies.clear();
     lane.finished = false;
-    lane.waits_in = nullptr;
+    lane.waits = false;
     ready_.push(&lane);
   }
   num_finished_ = 0;
   aborting_ = false;
   fault_.clear();
+}
+
+void Block::prepare_meetings(int num_threads) {
+  const auto num_warps = static_cast<std::size_t>((num_threads + kWarpLanes - 1) / kWarpLanes);
+  if (warps_.size() < num_warps) warps_.resize(num_warps);
+  for (std::size_t w = 0; w < num_warps; ++w) {
+    const int lanes_left = num_threads - static_cast<int>(w) * kWarpLanes;
+    warps_[w].meeting.prepare("warp", std::min(lanes_left, kWarpLanes));
+  }
+  const auto num_groups = static_cast<std::size_t>(num_threads / kWarpgroupThreads);
+  if (warpgroups_.size() < num_groups) warpgroups_.resize(num_groups);
+  for (std::size_t g = 0; g < num_groups; ++g) {
+    warpgroups_[g].meeting.prepare("warpgroup", kWarpgroupThreads);
+    warpgroups_[g].products.clear();
+  }
+  block_meeting_.prepare("block", num_threads);
 }
 
 std::string Block::run(const GridLaunch& launch, int block_x, int block_y, u8* shared_memory) {
@@ -129,14 +88,26 @@ void Block::run_lane(void* argument) {
   for (;;) {  // once for every block that has this thread
     try {
       acquire(&block.grid_begin_);
-      if (!block.aborting_) block.launch_->entry(block.launch_->params);
+      lane.proxy_fence = 0;
+      lane.products.clear();  // here, not in prepare(): its memory is this thread's own
+      lane.stores.clear();
+      if (!block.aborting_) {
+        block.launch_->entry(block.launch_->params);
+        block.check_ended(lane);
+      }
     } catch (const LaneEnds&) {
     }
     release(&block.grid_end_);
     lane.finished = true;
     ++block.num_finished_;
-    Lane* next = block.ready_.take();
-    if (next == nullptr && block.num_finished_ < block.launch_->threads) {
+    const bool all_finished = block.num_finished_ == block.launch_->threads;
+    Lane* next = nullptr;
+    try {
+      if (!all_finished) next = block.next_lane();
+    } catch (const LaneEnds&) {  // a copy that landed was one too many for its barrier
+      next = block.ready_.take();
+    }
+    if (next == nullptr && !all_finished) {
       block.record_fault(block.describe_deadlock());
       release(&block.grid_end_);  // the text as well
       next = block.ready_.take();
@@ -146,105 +117,93 @@ void Block::run_lane(void* argument) {
   }
 }
 
+// A thread has returned: what it may not leave behind.
+void Block::check_ended(const Lane& lane) {
+  if (!lane.products.empty()) {
+    const Site site = lane.products.entries().front().site;
+    fault(
+        fmt::format("returned and had not waited for the product at {}:{}", site.file, site.line));
+  }
+  if (!lane.stores.empty()) {
+    const Site site = lane.stores.front().site;
+    fault(fmt::format("returned and had not waited for tma::store at {}:{} to read shared memory",
+                      site.file, site.line));
+  }
+  if (num_finished_ + 1 < launch_->threads) return;
+  if (const std::string text = copy_engine_.describe_pending(); !text.empty()) {
+    fault("the block ends, and " + text);
+  }
+}
+
+// The next thread that can go on. When there is none, a copy lands; then those who poll go on.
+Lane* Block::next_lane() {
+  for (;;) {
+    if (Lane* lane = ready_.take()) return lane;
+    if (aborting_) return nullptr;
+    if (copy_engine_.land()) continue;
+    if (polling_.empty() || ++idle_rounds_ > kMaxIdleRounds) return nullptr;
+    while (Lane* lane = polling_.take()) ready_.push(lane);
+  }
+}
+
 void Block::suspend() {
   Lane& self = *current_;
-  Lane* next = ready_.take();
+  Lane* next = next_lane();
   if (next == nullptr) fault(describe_deadlock());
-  current_ = next;
-  Fiber::switch_to(*self.fiber, *next->fiber);
+  if (next != &self) {
+    current_ = next;
+    Fiber::switch_to(*self.fiber, *next->fiber);
+  }
   if (aborting_) throw LaneEnds{};
 }
 
-bool Block::enter(Meeting& meeting, Collective what, Site site) {
-  if (meeting.waiting.empty()) {
-    meeting.what = what;
-    meeting.site = site;
-  } else if (meeting.what != what || meeting.site.line != site.line ||
-             std::string_view(meeting.site.file) != site.file) {
-    fault(fmt::format("divergence: calls {} while thread {} of its {} waits in {}",
-                      describe(what, site), meeting.waiting.front()->position.thread,
-                      &meeting == &block_meeting_ ? "block" : "warp",
-                      describe(meeting.what, meeting.site)));
-  }
-  if (static_cast<int>(meeting.waiting.size()) + 1 == meeting.num_expected) return true;
-  current_->waits_in = &meeting;
-  meeting.waiting.push_back(current_);
+void Block::wait_in(WaitList& list, const Wait& wait) {
+  current_->wait = wait;
+  current_->waits = true;
+  list.push(current_);
   suspend();
-  return false;
 }
 
-void Block::complete(Meeting& meeting) {
-  for (Lane* lane : meeting.waiting) {
-    lane->waits_in = nullptr;
-    ready_.push(lane);
-  }
-  meeting.waiting.clear();
-  ++meeting.round;
+void Block::wake(WaitList& list) {
+  while (Lane* lane = list.take()) make_ready(lane);
 }
 
-void Block::sync_block(Site site) {
-  void* order = &block_meeting_.memory_order[block_meeting_.round % 2];
-  release(order);
-  if (enter(block_meeting_, Collective::sync_block, site)) complete(block_meeting_);
-  acquire(order);
+void Block::yield(const Wait& wait) {
+  Lane& self = *current_;
+  self.wait = wait;
+  self.waits = true;
+  polling_.push(&self);
+  suspend();
+  self.waits = false;
 }
 
-void Block::sync_warp(Site site) {
-  Meeting& meeting = warp().meeting;
-  void* order = &meeting.memory_order[meeting.round % 2];
-  release(order);
-  if (enter(meeting, Collective::sync_warp, site)) complete(meeting);
-  acquire(order);
-}
-
-const Deposit* Block::exchange(Collective what, const Deposit& mine, Site site, Finish finish) {
-  Warp& self = warp();
-  if (self.meeting.num_expected != kWarpLanes) {
-    fault(fmt::format("calls {} in a warp of only {} threads", describe(what, site),
-                      self.meeting.num_expected));
-  }
-  auto& deposits = self.deposits[self.meeting.round % 2];
-  deposits[static_cast<std::size_t>(current_->position.thread) % kWarpLanes] = mine;
-  if (enter(self.meeting, what, site)) {
-    if (finish != nullptr) finish(deposits);
-    complete(self.meeting);
-  }
-  return deposits.data();
+void Block::make_ready(Lane* lane) {
+  lane->waits = false;
+  ready_.push(lane);
+  note_progress();
 }
 
 void Block::record_fault(const std::string& text) {
   if (fault_.empty()) fault_ = text;
   aborting_ = true;
   ready_.clear();
+  polling_.clear();
   for (int i = 0; i < launch_->threads; ++i) {
     Lane* lane = lanes_[static_cast<std::size_t>(i)].get();
     if (!lane->finished && lane != current_) ready_.push(lane);
   }
 }
 
+void Block::require_arch(int arch, const char* what, Site site) {
+  if (launch_->arch >= arch) return;
+  fault(fmt::format("calls {} at {}:{}, which needs compute capability {}.{}; the device has {}.{}",
+                    what, site.file, site.line, arch / 10, arch % 10, launch_->arch / 10,
+                    launch_->arch % 10));
+}
+
 void Block::fault(const std::string& text) {
   record_fault(fmt::format("thread {}: {}", current_->position.thread, text));
   throw LaneEnds{};
-}
-
-std::string Block::describe_deadlock() const {
-  std::string text = "deadlock:";
-  std::vector<int> finished;
-  const auto append = [&](const Meeting& meeting) {
-    if (meeting.waiting.empty()) return;
-    std::vector<int> threads;
-    for (const Lane* lane : meeting.waiting) threads.push_back(lane->position.thread);
-    std::sort(threads.begin(), threads.end());
-    text += fmt::format(" threads {} wait in {};", ranges(threads),
-                        describe(meeting.what, meeting.site));
-  };
-  append(block_meeting_);
-  for (const Warp& warp : warps_) append(warp.meeting);
-  for (int i = 0; i < launch_->threads; ++i) {
-    if (lanes_[static_cast<std::size_t>(i)]->finished) finished.push_back(i);
-  }
-  return text + (finished.empty() ? " nobody has returned"
-                                  : fmt::format(" threads {} have returned", ranges(finished)));
 }
 
 std::string run_grid(const GridLaunch& launch) {

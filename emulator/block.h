@@ -9,8 +9,14 @@
 #include <string>
 #include <vector>
 
+#include "emulator/copy_engine.h"
 #include "emulator/fiber.h"
 #include "emulator/hooks.h"
+#include "emulator/lane.h"
+#include "emulator/mbarriers.h"
+#include "emulator/named_barriers.h"
+#include "emulator/proxy_marks.h"
+#include "emulator/warpgroup_products.h"
 
 namespace quire::emulator {
 
@@ -21,60 +27,15 @@ struct GridLaunch {
   int grid_x = 1, grid_y = 1;
   int threads = 32;
   std::size_t smem_bytes = 0;
+  int arch = 80;  // of the device
 };
 
 // Runs every block, one after another. Returns what the kernel did wrong; empty: nothing.
 std::string run_grid(const GridLaunch& launch);
 
-constexpr int kWarpLanes = 32;
-constexpr int kMaxThreads = 1024;
-
-// The asynchronous copies of one thread, oldest first.
-class CopyQueue {
- public:
-  void clear();
-  void push(const PendingCopy& copy) { copies_.push_back(copy); }
-  void commit() { group_ends_.push_back(copies_.size()); }
-  bool take(int pending_groups, PendingCopy& copy);
-
- private:
-  std::vector<PendingCopy> copies_;
-  std::vector<std::size_t> group_ends_;  // of committed groups, as indices into copies_
-  std::size_t num_taken_ = 0;            // copies
-  std::size_t num_landed_ = 0;           // groups
-};
-
-struct Meeting;
-struct Lane;
-
-// Threads that can go on, longest waiting first. Never allocates, since it belongs to no thread:
-// the thread sanitizer would see memory handed from one to the other.
-class ReadyQueue {
- public:
-  void clear() { size_ = 0; }
-  void push(Lane* lane) { lanes_[(first_ + size_++) % kMaxThreads] = lane; }
-  Lane* take() {
-    if (size_ == 0) return nullptr;
-    --size_;
-    return lanes_[first_++ % kMaxThreads];
-  }
-
- private:
-  std::array<Lane*, kMaxThreads> lanes_{};
-  unsigned first_ = 0, size_ = 0;
-};
-
-// A GPU thread.
-struct Lane {
-  Position position{};
-  std::unique_ptr<Fiber> fiber;
-  CopyQueue copies;
-  bool finished = false;
-  const Meeting* waits_in = nullptr;
-};
-
-// Where the threads of a block or of a warp wait for each other, again and again.
+// Where the threads of a block, warpgroup or warp wait for each other, again and again.
 struct Meeting {
+  const char* group = "";  // "block", …
   int num_expected = 0;
   Collective what{};
   Site site{};  // of the thread that came first
@@ -82,11 +43,19 @@ struct Meeting {
   std::vector<Lane*> waiting;  // never grows past what prepare() reserves
   // What barriers order; two, since a fast thread is a round ahead of a slow one.
   std::array<char, 2> memory_order{};
+
+  void prepare(const char* name, int threads);
 };
 
 struct Warp {
   Meeting meeting;
   std::array<std::array<Deposit, kWarpLanes>, 2> deposits{};  // by the meeting's round
+};
+
+struct Warpgroup {
+  Meeting meeting;
+  std::array<std::array<char, 4>, 2> read_order{};  // by the meeting's round and the warp
+  WarpgroupProducts products;
 };
 
 class Block {
@@ -100,14 +69,46 @@ class Block {
   void end_grid();
 
   Lane& current() { return *current_; }
+  Lane& lane(int thread) { return *lanes_[static_cast<std::size_t>(thread)]; }
   u8* shared_memory() { return shared_memory_; }
   std::size_t smem_bytes() const { return launch_->smem_bytes; }
+  std::size_t offset_of(const void* shared) const {
+    return static_cast<std::size_t>(static_cast<const u8*>(shared) - shared_memory_);
+  }
+  int num_threads() const { return launch_->threads; }
+  // Fails the kernel unless it runs on a device of this compute capability (90) or a later one.
+  void require_arch(int arch, const char* what, Site site);
 
   void sync_block(Site site);
   void sync_warp(Site site);
   // `finish` works on all deposits when the last lane has come.
   using Finish = void (*)(std::array<Deposit, kWarpLanes>& deposits);
   const Deposit* exchange(Collective what, const Deposit& mine, Site site, Finish finish = nullptr);
+  // All lanes of the warp come; orders no memory.
+  void meet_warp(Collective what, Site site);
+  // All threads of the warpgroup come; `finish` runs when the last one has. Orders no memory.
+  using FinishGroup = void (*)(Warpgroup& group, int first_thread, void* argument);
+  void meet_warpgroup(Collective what, Site site, FinishGroup finish, void* argument);
+  Warpgroup& warpgroup(Collective what, Site site);
+
+  Mbarriers& mbarriers() { return mbarriers_; }
+  NamedBarriers& named_barriers() { return named_barriers_; }
+  CopyEngine& copy_engine() { return copy_engine_; }
+  ProxyMarks& proxy_marks() { return proxy_marks_; }
+  // May the asynchronous proxy read there, for a thread whose latest fence was at `fence`?
+  bool is_fenced(std::size_t offset, u64 fence) const {
+    const ProxyMarks::Mark mark = proxy_marks_.at(offset);
+    return mark.thread < 0 || fence > mark.time ||
+           lanes_[static_cast<std::size_t>(mark.thread)]->proxy_fence > mark.time;
+  }
+
+  // The current thread waits in `list` until somebody wakes it.
+  void wait_in(WaitList& list, const Wait& wait);
+  void wake(WaitList& list);
+  // Lets all others run that can.
+  void yield(const Wait& wait);
+  // Something has changed for those who poll.
+  void note_progress() { idle_rounds_ = 0; }
 
   // Ends the kernel; every thread unwinds.
   [[noreturn]] void fault(const std::string& text);
@@ -116,11 +117,16 @@ class Block {
   Block() = default;
   static void run_lane(void* lane);
   Warp& warp() { return warps_[static_cast<std::size_t>(current_->position.thread) / kWarpLanes]; }
+  Warp& full_warp(Collective what, Site site);
   void prepare(const GridLaunch& launch, int block_x, int block_y);
+  void prepare_meetings(int num_threads);
   // Last to come: returns true at once. Others wait for it, then return false.
   bool enter(Meeting& meeting, Collective what, Site site);
   void complete(Meeting& meeting);
+  void make_ready(Lane* lane);
+  Lane* next_lane();
   void suspend();
+  void check_ended(const Lane& lane);
   void record_fault(const std::string& text);
   std::string describe_deadlock() const;
 
@@ -128,8 +134,14 @@ class Block {
   u8* shared_memory_ = nullptr;
   std::vector<std::unique_ptr<Lane>> lanes_;  // grows to the largest block seen
   std::vector<Warp> warps_;
+  std::vector<Warpgroup> warpgroups_;
   Meeting block_meeting_;
-  ReadyQueue ready_;
+  Mbarriers mbarriers_;
+  NamedBarriers named_barriers_;
+  CopyEngine copy_engine_;
+  ProxyMarks proxy_marks_;
+  LaneQueue ready_, polling_;
+  int idle_rounds_ = 0;  // of polling, since anything has changed
   Lane* current_ = nullptr;
   std::optional<Fiber> host_;
   int num_finished_ = 0;

@@ -50,12 +50,19 @@ struct Allocation {
 };
 
 inline constexpr std::size_t kMemoryBytes = std::size_t{4} << 30;  // of one device
-inline constexpr int kMaxSmemPerBlock = 163 << 10;
-inline constexpr int kSmemPerSm = 164 << 10;
+
+// What the fake devices are modelled on.
+struct FakeArch {
+  int capability;  // 80: 8.0
+  int max_smem_per_block, smem_per_sm;
+};
+inline constexpr FakeArch kAmpere{80, 163 << 10, 164 << 10};
+inline constexpr FakeArch kHopper{90, 227 << 10, 228 << 10};
 
 // One for the process. Guarded by `mutex`, which a running kernel holds: launches take turns.
 struct DeviceState {
   std::mutex mutex;
+  FakeArch arch = kAmpere;
   std::vector<std::unique_ptr<FakeDevice>> devices;
   std::map<cuda::DevicePtr, Allocation> allocations;
   std::map<void*, std::unique_ptr<FakeStream>> streams;

@@ -4,8 +4,10 @@
 
 namespace quire::emulator {
 
-// Replaces driver and compiler of the library. `num_devices` fake devices appear.
-void install(int num_devices = 1);
+// Replaces driver and compiler of the library. `num_devices` fake devices appear, of compute
+// capability 8.0 (arch 80) or 9.0 (arch 90); arch 0: as the environment variable
+// QUIRE_EMULATED_ARCH says, or else 80. Throws std::invalid_argument for others.
+void install(int num_devices = 1, int arch = 0);
 // Puts the real ones back.
 void uninstall();
 

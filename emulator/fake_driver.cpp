@@ -91,21 +91,22 @@ Result device_get_name(char* name, int length, DeviceHandle device) {
 
 Result device_get_attribute(int* value, int attribute, DeviceHandle device) {
   if (!exists(device)) return kInvalidDevice;
+  const FakeArch& arch = device_state().arch;
   switch (attribute) {
     case cuda::kMaxSharedMemoryPerBlockOptin:
-      *value = kMaxSmemPerBlock;
+      *value = arch.max_smem_per_block;
       return kSuccess;
     case cuda::kMaxSharedMemoryPerMultiprocessor:
-      *value = kSmemPerSm;
+      *value = arch.smem_per_sm;
       return kSuccess;
     case cuda::kMultiprocessorCount:
       *value = kNumSms;
       return kSuccess;
     case cuda::kComputeCapabilityMajor:
-      *value = 8;
+      *value = arch.capability / 10;
       return kSuccess;
     case cuda::kComputeCapabilityMinor:
-      *value = 0;
+      *value = arch.capability % 10;
       return kSuccess;
     case cuda::kL2CacheSize:
       *value = 4 << 20;
@@ -238,6 +239,7 @@ cuda::DriverTable make_table() {
   table.event_elapsed_time = event_elapsed_time;
   add_memory_calls(table);
   add_module_calls(table);
+  add_tensor_map_calls(table);
   return table;
 }
 
@@ -260,11 +262,12 @@ bool stream_is_current(const DeviceState& state, StreamHandle stream) {
   return found != state.streams.end() && found->second->device == current_device();
 }
 
-const cuda::DriverTable& make_fake_driver(int num_devices) {
+const cuda::DriverTable& make_fake_driver(int num_devices, const FakeArch& arch) {
   static const cuda::DriverTable table = make_table();
   DeviceState& state = device_state();
   const std::lock_guard lock(state.mutex);
   current_device() = nullptr;
+  state.arch = arch;
   // Old devices are kept: memory, streams and modules still point to theirs.
   static auto& retired = *new std::vector<std::unique_ptr<FakeDevice>>;
   for (auto& device : state.devices) retired.push_back(std::move(device));

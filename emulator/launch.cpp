@@ -77,10 +77,11 @@ Result func_set_attribute(Function function, int attribute, int value) {
   FakeModule* module = find_module(state, function);
   if (module == nullptr) return kInvalidHandle;
   if (attribute != cuda::kFuncMaxDynamicSharedSize) return kInvalidValue;
-  if (value < 0 || value > kMaxSmemPerBlock) {
+  const int limit = state.arch.max_smem_per_block;
+  if (value < 0 || value > limit) {
     return state.fail(kInvalidValue,
                       fmt::format("{}: {} bytes of dynamic shared memory, at most {}",
-                                  module->code->name(), value, kMaxSmemPerBlock));
+                                  module->code->name(), value, limit));
   }
   module->max_dynamic_smem_bytes = value;
   return kSuccess;
@@ -120,6 +121,7 @@ std::string foreign_pointer(const DeviceState& state, const FakeModule& module,
 Result launch(DeviceState& state, const FakeModule& module, GridLaunch grid) {
   grid.name = module.code->name();
   grid.entry = module.code->entry();
+  grid.arch = state.arch.capability;
   if (grid.grid_x < 1 || grid.grid_y < 1 || grid.grid_y > 65535) {
     return state.fail(kInvalidValue, grid.name + ": a grid without blocks, or too many");
   }
@@ -175,7 +177,8 @@ Result occupancy_max_active_blocks(int* blocks, Function function, int block_siz
   const std::lock_guard lock(state.mutex);
   if (find_module(state, function) == nullptr) return kInvalidHandle;
   if (block_size < 1) return kInvalidValue;
-  const auto by_smem = static_cast<int>(kSmemPerSm / (dynamic_smem_bytes + kReservedSmemPerBlock));
+  const auto by_smem = static_cast<int>(static_cast<std::size_t>(state.arch.smem_per_sm) /
+                                        (dynamic_smem_bytes + kReservedSmemPerBlock));
   *blocks = std::min({kMaxThreadsPerSm / block_size, by_smem, kMaxBlocksPerSm});
   return kSuccess;
 }

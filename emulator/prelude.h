@@ -4,3 +4,5 @@
 #define __global__
 #define __grid_constant__
 #define __launch_bounds__(...)
+// Not forced: kernels are compiled for short compile times.
+#define __forceinline__ inline

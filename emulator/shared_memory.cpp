@@ -10,7 +10,7 @@
 namespace quire::emulator {
 namespace {
 
-constexpr std::size_t kAlignmentBytes = 128;
+constexpr std::size_t kAlignmentBytes = 1024;  // as kernels/tile/thread.h says
 constexpr std::size_t kGuardBytes = 4096;
 constexpr kernels::u8 kGuard = 0xa5;
 constexpr kernels::u8 kPoison = 0xff;  // NaN in every floating-point format

@@ -100,6 +100,20 @@ CPU_ROOMS = ("core", "plan", "kv")
 SANITIZED_ROOMS = (*CPU_ROOMS, "ops", "emulated", "examples")
 
 
+def emulated_suites(build_dir: pathlib.Path, **options) -> list[Suite]:
+    """The primitives, and what differs on a device of compute capability 9.0."""
+    filters = {
+        ("emulated", "emulator"): "-Hopper*",
+        ("emulated", "emulator90"): "Hopper*",
+        ("ops", "emulator90"): "*Attention*",
+    }
+    suites = []
+    for (room, device), gtest_filter in filters.items():
+        env = {"GTEST_FILTER": gtest_filter, **options.get("env", {})}
+        suites.append(cpp_suite(build_dir, room, device, **{**options, "env": env}))
+    return suites
+
+
 def full_plan(build_dir: pathlib.Path) -> tuple[list[Build], list[Suite]]:
     sanitize = ROOT / "build" / "sanitize"
     emulated = {"shards": EMULATOR_SHARDS}
@@ -107,12 +121,12 @@ def full_plan(build_dir: pathlib.Path) -> tuple[list[Build], list[Suite]]:
     released = {"build": "release"}
     suites = [
         cpp_suite(sanitize, "ops", "emulator", **sanitized, **emulated),
-        cpp_suite(sanitize, "emulated", "emulator", **sanitized),
         cpp_suite(build_dir, "ops", "emulator", **released, **emulated),
+        *emulated_suites(sanitize, **sanitized),
+        *emulated_suites(build_dir, **released),
         cpp_suite(sanitize, "ops", "cpu", **sanitized),
         cpp_suite(sanitize, "examples", "cpu", **sanitized),
         *(cpp_suite(sanitize, room, "cpu", **sanitized) for room in CPU_ROOMS),
-        cpp_suite(build_dir, "emulated", "emulator", **released),
         cpp_suite(build_dir, "jit", "cpu", **released),
         cpp_suite(build_dir, "cuda", "emulator", **released),
         cpp_suite(build_dir, "ops", "cpu", **released),
@@ -154,7 +168,7 @@ def tsan_plan(_build_dir: pathlib.Path) -> tuple[list[Build], list[Suite]]:
     tsan = ROOT / "build" / "tsan"
     suites = [
         cpp_suite(tsan, "ops", "emulator", build="tsan", shards=EMULATOR_SHARDS, timeout_s=1800),
-        cpp_suite(tsan, "emulated", "emulator", build="tsan", timeout_s=1800),
+        *emulated_suites(tsan, build="tsan", timeout_s=1800),
     ]
     return [preset_build("tsan", "test_ops", "test_emulated")], suites
 

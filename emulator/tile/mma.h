@@ -30,6 +30,19 @@ inline void ldmatrix_x4_trans(u32 (&r)[4], const void* row,
   for (int i = 0; i < 4; ++i) r[i] = element(8 * i + first) | element(8 * i + first + 1) << 16;
 }
 
+// Every lane writes its own row.
+inline void stmatrix_x4(void* row, u32 r0, u32 r1, u32 r2, u32 r3,
+                        emulator::Site site = emulator::here()) {
+  emulator::require_sm90("stmatrix", site);
+  emulator::check_shared(row, 16, "stmatrix: row", site);
+  const emulator::Deposit mine{{r0, r1, r2, r3}};
+  const emulator::Deposit* all = emulator::exchange(emulator::Collective::stmatrix, mine, site);
+  const int matrix = lane_index() / 8, first = lane_index() % 8 * 4;
+  auto* words = static_cast<u32*>(row);
+  for (int i = 0; i < 4; ++i) words[i] = all[first + i].words[matrix];
+  emulator::note_shared_write(row);
+}
+
 template <class T>
 inline void mma_m16n8k16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1,
                          emulator::Site site = emulator::here());

@@ -52,6 +52,7 @@ void load_entries(void* library, DriverTable& t, std::string& trouble) {
   load("cuFuncSetAttribute", t.func_set_attribute);
   load("cuLaunchKernel", t.launch_kernel);
   load("cuOccupancyMaxActiveBlocksPerMultiprocessor", t.occupancy_max_active_blocks);
+  load("cuTensorMapEncodeTiled", t.tensor_map_encode_tiled);
   load("cuMemAlloc_v2", t.mem_alloc);
   load("cuMemFree_v2", t.mem_free);
   load("cuMemcpyHtoDAsync_v2", t.memcpy_htod_async);

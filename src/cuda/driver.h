@@ -42,6 +42,11 @@ struct DriverTable {
                           StreamHandle stream, void** params, void** extra);
   Result (*occupancy_max_active_blocks)(int* blocks, Function function, int block_size,
                                         std::size_t dynamic_smem_bytes);
+  // Fills 128 bytes (aligned to 64) that describe a tensor and its boxes to the copy engine.
+  Result (*tensor_map_encode_tiled)(void* map, int data_type, std::uint32_t rank, void* base,
+                                    const std::uint64_t* dims, const std::uint64_t* strides,
+                                    const std::uint32_t* box, const std::uint32_t* element_strides,
+                                    int interleave, int swizzle, int l2_promotion, int fill);
   Result (*mem_alloc)(DevicePtr* ptr, std::size_t bytes);
   Result (*mem_free)(DevicePtr ptr);
   Result (*memcpy_htod_async)(DevicePtr dst, const void* src, std::size_t bytes, StreamHandle s);
@@ -71,6 +76,10 @@ enum DeviceAttribute {
   kL2CacheSize = 38,
 };
 inline constexpr int kFuncMaxDynamicSharedSize = 8;
+// CUtensorMapDataType, CUtensorMapSwizzle and CUtensorMapL2promotion values used here.
+enum TensorMapType { kTensorMapU8 = 0, kTensorMapF16 = 6, kTensorMapF32 = 7, kTensorMapBf16 = 9 };
+enum TensorMapSwizzle { kNoSwizzle = 0, kSwizzle32 = 1, kSwizzle64 = 2, kSwizzle128 = 3 };
+enum TensorMapPromotion { kPromoteNone = 0, kPromote128 = 2, kPromote256 = 3 };
 
 // Loads the driver at the first call. Throws Error{device_unavailable} when there is none.
 const DriverTable& driver();

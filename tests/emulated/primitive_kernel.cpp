@@ -25,6 +25,16 @@ void PrimitiveTest::SetUp() {
   if (test_device().is_cpu()) GTEST_SKIP() << "needs QUIRE_TEST_DEVICE=emulator or cuda:N";
 }
 
+void HopperTest::SetUp() {
+  PrimitiveTest::SetUp();
+  if (IsSkipped()) return;
+  const cuda::DeviceLimits& limits = cuda::device_limits(test_device().index);
+  if (limits.compute_major != 9) {
+    GTEST_SKIP() << "needs compute capability 9.0 (emulator90 or a Hopper GPU), the device has "
+                 << limits.compute_major << "." << limits.compute_minor;
+  }
+}
+
 void run_primitive(const PrimitiveRun& run) {
   const jit::KernelSpec spec{
       .name = run.function,

@@ -29,4 +29,10 @@ class PrimitiveTest : public testing::Test {
   void SetUp() override;
 };
 
+// Those that only compute capability 9.0 has: emulator90 or a Hopper GPU.
+class HopperTest : public PrimitiveTest {
+ protected:
+  void SetUp() override;
+};
+
 }  // namespace quire::test

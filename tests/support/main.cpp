@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdio>
+#include <cstdlib>
 
 #include "support/poison_shared_memory.h"
 #include "support/test_device.h"
@@ -23,9 +24,11 @@ int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   if (quire::test::is_emulated()) {
 #if QUIRE_WITH_CUDA
+    // By the environment, for those tests too that install it again.
+    if (quire::test::wants_hopper()) setenv("QUIRE_EMULATED_ARCH", "90", /*overwrite=*/1);
     quire::emulator::install();
 #else
-    std::fputs("QUIRE_TEST_DEVICE=emulator: this build has no CUDA backend\n", stderr);
+    std::fputs("QUIRE_TEST_DEVICE: this build has no CUDA backend\n", stderr);
     return 1;
 #endif
   }

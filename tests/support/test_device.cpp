@@ -13,7 +13,9 @@ std::string wanted() {
 
 }  // namespace
 
-bool is_emulated() { return wanted() == "emulator"; }
+bool wants_hopper() { return wanted() == "emulator90"; }
+
+bool is_emulated() { return wanted() == "emulator" || wants_hopper(); }
 
 Device test_device() { return is_emulated() ? cuda_device(0) : parse_device(wanted()); }
 

@@ -1,0 +1,51 @@
+// Copies of boxes by the copy engine. Grid: 1. Block: 64. Smem: see load_boxes.
+#pragma once
+
+#include "primitive_types.h"
+#include "tile/tma.h"
+
+namespace quire::kernels {
+
+// b: i32 [count, 4], coordinates of count boxes of n bytes (n a multiple of 1024). out: u8
+// [count, n], shared memory as the engine left it.
+template <PrimitiveConfig c>
+void load_boxes(const PrimitiveParams& p) {
+  u8* smem = tile::shared_memory();
+  auto& full = *reinterpret_cast<tile::Mbarrier*>(smem + p.count * c.n);
+  const int thread = tile::thread_index();
+  if (thread == 0) {
+    tile::tma::prefetch_map(p.map);
+    full.init(1);
+    tile::fence_mbarrier_init();
+  }
+  tile::sync_block();
+  if (thread == 0) {
+    full.arrive_expect(p.count * c.n);
+    for (int i = 0; i < p.count; ++i) {
+      const i32* at = static_cast<const i32*>(p.b) + 4 * i;
+      tile::tma::load_4d(smem + i * c.n, p.map, full, at[0], at[1], at[2], at[3]);
+    }
+  }
+  full.wait(0);
+  for (int i = thread; i < p.count * c.n; i += 64) static_cast<u8*>(p.out)[i] = smem[i];
+}
+
+// The inverse: a: u8 [count, n], boxes as they are in shared memory; written to the tensor.
+template <PrimitiveConfig c>
+void store_boxes(const PrimitiveParams& p) {
+  u8* smem = tile::shared_memory();
+  const int thread = tile::thread_index();
+  for (int i = thread; i < p.count * c.n; i += 64) smem[i] = static_cast<const u8*>(p.a)[i];
+  tile::fence_async_proxy();
+  tile::sync_block();
+  if (thread == 0) {
+    for (int i = 0; i < p.count; ++i) {
+      const i32* at = static_cast<const i32*>(p.b) + 4 * i;
+      tile::tma::store_4d(p.map, smem + i * c.n, at[0], at[1], at[2], at[3]);
+    }
+    tile::tma::commit_stores();
+    tile::tma::wait_stores_read();
+  }
+}
+
+}  // namespace quire::kernels
