@@ -20,7 +20,7 @@ __forceinline__ void attention_sm90(const AttentionSm90Params& params) {
   constexpr Sm90Layout kLayout = sm90_layout(c);
   const Sm90Smem<c> smem{tile::shared_memory()};
   if (tile::thread_index() == 0) smem.init_barriers();
-  if (params.tile_rows < c.tile_q) {  // rows that no box brings must be numbers
+  if (params.attention.tile_rows < c.tile_q) {  // rows that no box brings must be numbers
     auto* chunks = reinterpret_cast<tile::Vec<u32, 4>*>(smem.q(0));
     const int end = kLayout.q_stages * kLayout.q_stage_bytes / 16;
     for (int i = tile::thread_index(); i < end; i += kLayout.threads) chunks[i] = {};

@@ -19,7 +19,7 @@ struct Sm90BoxProducer {
   __forceinline__ void load_q(const Sm90Item& t, int stage) const {
     if (tile::lane_index() != 0) return;
     tile::Mbarrier& full = smem.q_full(stage);
-    full.arrive_expect(kLayout.qk_panels * params.tile_rows * 128);
+    full.arrive_expect(kLayout.qk_panels * params.attention.tile_rows * 128);
 #pragma unroll
     for (int panel = 0; panel < kLayout.qk_panels; ++panel) {
       tile::tma::load_4d(smem.q(stage) + panel * (c.tile_q * 128), params.q, full, panel * 64, 0,

@@ -102,7 +102,7 @@ struct Sm90Smem {
 template <AttentionConfig c>
 __forceinline__ void look_up(const AttentionSm90Params& params, int index, Sm90Item& t) {
   const AttentionParams& p = params.attention;
-  const int tile_rows = tile::min_of(params.tile_rows, c.tile_q);
+  const int tile_rows = tile::min_of(params.attention.tile_rows, c.tile_q);
   static_cast<WorkTile&>(t) = make_work_tile(p, p.items[index], tile_rows, c.tile_kv);
   t.num_tiles = 0;
   if (t.num_rows == 0) return;

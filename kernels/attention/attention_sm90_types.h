@@ -9,7 +9,6 @@ namespace quire::kernels {
 
 struct AttentionSm90Params {
   AttentionParams attention;
-  i32 tile_rows;  // packed rows of a full item; tile_q or less
   // The rest is for c.boxes: dimensions innermost first, boxes of 64 columns, 128-byte swizzle.
   i32 box_rows;   // of k and v; divides tile_kv and the page size
   i32 out_boxes;  // 0: rows of out are written one by one

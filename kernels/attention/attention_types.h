@@ -141,6 +141,8 @@ struct AttentionParams {
   i32 num_items, num_merges, num_indices, num_partial_rows;
   i64 mask_bytes;
 
+  i32 tile_rows;  // packed rows of a full work item; tile_q or less
+
   VariantValues variant;
 };
 

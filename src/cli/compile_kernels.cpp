@@ -74,7 +74,7 @@ int max_smem_bytes(const std::string& arch) {
 bool is_for(const cuda::ListedKernel& kernel, const std::string& arch) {
   const auto limit = static_cast<std::size_t>(max_smem_bytes(arch));
   if (kernel.large_smem && kernel.spec.dynamic_smem_bytes > limit) return false;
-  return arch_number(arch) >= kernel.min_arch;
+  return arch_number(arch) >= kernel.min_arch && arch_number(arch) <= kernel.max_arch;
 }
 
 void compile_all(std::vector<Build>& builds, int num_jobs,

@@ -4,7 +4,8 @@
 #include <climits>
 
 #include "attention/page_check_types.h"
-#include "cuda/attention_config.h"
+#include "core/env.h"
+#include "cuda/attention_sm90.h"
 #include "cuda/attention_variant.h"
 #include "quire/error.h"
 
@@ -12,21 +13,26 @@ namespace quire::cuda {
 namespace {
 
 using kernels::AttentionConfig;
+using kernels::AttentionKernel;
 using kernels::AttentionParams;
 using kernels::DType;
 
-constexpr int kMergeThreads = 128;             // as attention_merge.cuh
+constexpr int kMergeThreads = 128;  // as attention_merge.cuh
+// Of the L2 cache, for K and V that items share: the rest is for q, out and the next in turn.
+constexpr double kCacheShare = 0.3;
 constexpr int kSmallestSmemBytes = 99 * 1024;  // a block's limit on sm_86, sm_89 and sm_120
 
 jit::KernelSpec attention_spec(const AttentionConfig& config,
                                const AttentionVariant* variant = nullptr) {
+  const bool sm90 = config.kernel == AttentionKernel::sm90;
+  const std::string name = sm90 ? "attention_sm90" : "attention_sm80";
   jit::KernelSpec spec{
-      .name = "attention_sm80",
-      .header = "attention/attention_sm80.cuh",
-      .function = "attention_sm80",
+      .name = name,
+      .header = "attention/" + name + ".cuh",
+      .function = name,
       .config_type = "AttentionConfig",
       .config = jit::config_literal(config),
-      .params_type = "AttentionParams",
+      .params_type = sm90 ? "AttentionSm90Params" : "AttentionParams",
       .threads_per_block = attention_threads(config),
       .min_blocks_per_sm = 1,
       .dynamic_smem_bytes = static_cast<std::size_t>(attention_smem_bytes(config))};
@@ -62,32 +68,20 @@ jit::KernelSpec page_check_spec() {
           .threads_per_block = config.threads};
 }
 
-AttentionConfig fitting_config(int device_index, const AttentionConfig& shape,
-                               double mean_packed_rows) {
-  const DeviceLimits& limits = device_limits(device_index);
-  for (const AttentionConfig& c : attention_candidates(shape, mean_packed_rows)) {
-    if (attention_smem_bytes(c) <= limits.max_smem_per_block) return c;
+AttentionConfig fitting_config(const DeviceLimits& limits, const AttentionDemand& demand) {
+  for (const AttentionChoice& choice : attention_choices(demand)) {
+    if (attention_smem_bytes(choice.config) <= limits.max_smem_per_block) return choice.config;
   }
   throw Error(ErrorCode::not_implemented,
-              "attention: head_dim: no tile fits the shared memory of " + limits.name);
-}
-
-// Every tile that some amount of work gets.
-std::vector<AttentionConfig> all_candidates(const AttentionConfig& shape) {
-  std::vector<AttentionConfig> all;
-  for (const double mean_packed_rows : {1., 64., 1024.}) {
-    for (const AttentionConfig& c : attention_candidates(shape, mean_packed_rows)) {
-      if (std::find(all.begin(), all.end(), c) == all.end()) all.push_back(c);
-    }
-  }
-  return all;
+              "attention: no kernel fits head_dim, rows and the shared memory of " + limits.name +
+                  (env::get("QUIRE_FORCE_KERNEL") ? ", or QUIRE_FORCE_KERNEL leaves none" : ""));
 }
 
 }  // namespace
 
-AttentionTarget attention_target(int device_index, const AttentionConfig& shape,
-                                 double mean_packed_rows, const AttentionVariant* variant) {
-  if (const std::string reason = attention_unsupported(shape); !reason.empty()) {
+AttentionTarget attention_target(int device_index, AttentionDemand demand,
+                                 const AttentionVariant* variant) {
+  if (const std::string reason = attention_unsupported(demand.shape); !reason.empty()) {
     throw Error(ErrorCode::not_implemented, "attention: " + reason);
   }
   const DeviceLimits& limits = device_limits(device_index);
@@ -95,14 +89,19 @@ AttentionTarget attention_target(int device_index, const AttentionConfig& shape,
     throw Error(ErrorCode::not_implemented, "attention: device: got " + limits.name +
                                                 ", expected compute capability 8.0 or later");
   }
+  demand.compute_major = limits.compute_major;
+  demand.shape.aligned = true;
   AttentionTarget target;
-  target.config = fitting_config(device_index, shape, mean_packed_rows);
-  target.config.aligned = true;
+  target.config = fitting_config(limits, demand);
   const Kernel& kernel = get_kernel(attention_spec(target.config, variant), device_index);
   get_kernel(merge_spec(target.config), device_index);
-  target.tile = {.num_workers = limits.num_sms * max_blocks_per_sm(kernel),
-                 .tile_q = target.config.tile_q,
-                 .tile_kv = target.config.tile_kv};
+  const int token_bytes = (target.config.head_dim_qk + target.config.head_dim_vo) *
+                          kernels::size_bytes(target.config.kv_dtype);
+  target.tile = {
+      .num_workers = limits.num_sms * max_blocks_per_sm(kernel),
+      .tile_q = attention_tile_rows(target.config, demand.group_size),
+      .tile_kv = target.config.tile_kv,
+      .cached_tokens = static_cast<std::int64_t>(limits.l2_bytes * kCacheShare) / token_bytes};
   return target;
 }
 
@@ -114,11 +113,17 @@ void upload(int device_index, void* dst, const void* src, std::size_t bytes, Str
         "cuMemcpyHtoDAsync");
 }
 
-void attention(int device_index, const AttentionConfig& config, const AttentionVariant* variant,
-               const AttentionParams& params, Stream stream) {
+void attention(int device_index, const AttentionConfig& planned, bool aligned,
+               const AttentionVariant* variant, const AttentionParams& params, Stream stream) {
+  const AttentionConfig config = aligned ? planned : unaligned_attention(planned);
   if (params.num_items > 0) {
     const Kernel& kernel = get_kernel(attention_spec(config, variant), device_index);
-    launch(kernel, static_cast<unsigned>(params.num_workers), 1, stream, params);
+    const auto num_workers = static_cast<unsigned>(params.num_workers);
+    if (config.kernel == AttentionKernel::sm90) {
+      launch(kernel, num_workers, 1, stream, sm90_params(config, params));
+    } else {
+      launch(kernel, num_workers, 1, stream, params);
+    }
   }
   if (params.num_merges > 0) {
     const Kernel& kernel = get_kernel(merge_spec(config), device_index);
@@ -146,6 +151,37 @@ std::int64_t first_bad_page(int device_index, const std::int32_t* indices, std::
   return first == none ? -1 : first;
 }
 
+namespace {
+
+// Every kernel that some amount of work and some page size gets, on compute capability `major`.
+void list_kernels(std::vector<ListedKernel>& list, const AttentionConfig& shape, int major,
+                  bool preset) {
+  std::vector<AttentionConfig> listed;
+  for (const int page_size : {0, 1}) {
+    for (const double mean_packed_rows : {1., 64., 1024.}) {
+      const AttentionDemand demand{.shape = shape,
+                                   .mean_packed_rows = mean_packed_rows,
+                                   .page_size = page_size,
+                                   .compute_major = major};
+      for (const AttentionChoice& choice : attention_choices(demand)) {
+        AttentionConfig config = choice.config;
+        const bool sm90 = config.kernel == AttentionKernel::sm90;
+        if (sm90 != (major == 9)) continue;  // sm80 kernels are listed once, for all
+        if (!shape.aligned) config = unaligned_attention(config);
+        if (std::find(listed.begin(), listed.end(), config) != listed.end()) continue;
+        listed.push_back(config);
+        list.push_back({.spec = attention_spec(config),
+                        .min_arch = sm90 ? 90 : 80,
+                        .max_arch = sm90 ? 90 : INT_MAX,
+                        .preset = preset && (!sm90 || config.boxes),
+                        .large_smem = attention_smem_bytes(config) > kSmallestSmemBytes});
+      }
+    }
+  }
+}
+
+}  // namespace
+
 std::vector<ListedKernel> attention_kernels() {
   struct HeadDims {
     int qk, vo;
@@ -154,13 +190,6 @@ std::vector<ListedKernel> attention_kernels() {
   constexpr HeadDims kHeadDims[] = {{64, 64, true},   {80, 80, false},   {96, 96, false},
                                     {128, 128, true}, {192, 128, false}, {256, 256, false}};
   std::vector<ListedKernel> list;
-  const auto add_tiles = [&](const AttentionConfig& shape, bool preset) {
-    for (const AttentionConfig& config : all_candidates(shape)) {
-      list.push_back({.spec = attention_spec(config),
-                      .preset = preset,
-                      .large_smem = attention_smem_bytes(config) > kSmallestSmemBytes});
-    }
-  };
   for (const DType dtype : {DType::bf16, DType::f16}) {
     for (const HeadDims& dims : kHeadDims) {
       AttentionConfig shape{.q_dtype = dtype,
@@ -168,11 +197,11 @@ std::vector<ListedKernel> attention_kernels() {
                             .o_dtype = dtype,
                             .head_dim_qk = dims.qk,
                             .head_dim_vo = dims.vo};
-      add_tiles(shape, dims.preset);
+      for (const int major : {8, 9}) list_kernels(list, shape, major, dims.preset);
       if (dims.qk == dims.vo) list.push_back({.spec = merge_spec(shape), .preset = dims.preset});
       if (dims.qk != 128 || dtype != DType::bf16) continue;
       shape.aligned = false;
-      add_tiles(shape, false);
+      for (const int major : {8, 9}) list_kernels(list, shape, major, false);
     }
   }
   list.push_back({.spec = page_check_spec()});

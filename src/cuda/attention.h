@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "attention/attention_types.h"
+#include "cuda/attention_config.h"
 #include "cuda/launch.h"
 #include "plan/attention.h"
 #include "quire/attention_variant.h"
@@ -16,23 +17,23 @@ namespace quire::cuda {
 
 // What plan() needs to know of a device and shape.
 struct AttentionTarget {
-  kernels::AttentionConfig config;  // tile and warps filled in; `aligned` is decided at run
+  kernels::AttentionConfig config;  // kernel and tile filled in, for aligned rows
   plan::AttentionTile tile;         // num_workers = thread blocks resident on the device
 };
 
-// Chooses and compiles the kernels for `shape` (dtypes and head dims are read, the rest is filled
-// in). mean_packed_rows: average of qo_len * group_size over requests with rows; small values get
-// the decode tile. variant: of shape.variant custom, else null. Throws not_implemented, naming
-// argument and reason, where CUDA has no kernel, compile where the variant does not compile.
-AttentionTarget attention_target(int device_index, const kernels::AttentionConfig& shape,
-                                 double mean_packed_rows, const AttentionVariant* variant);
+// Chooses and compiles the kernels for a demand (its compute_major is filled in here). variant: of
+// demand.shape.variant custom, else null. Throws not_implemented, naming argument and reason, where
+// CUDA has no kernel, compile where the variant does not compile.
+AttentionTarget attention_target(int device_index, AttentionDemand demand,
+                                 const AttentionVariant* variant);
 
 // Copies planning metadata to the device, ordered on `stream`. `src` may be reused on return.
 void upload(int device_index, void* dst, const void* src, std::size_t bytes, Stream stream);
 
 // Attention over params.items, then the merge of partial results when there are any. All pointers
-// are device pointers; config.aligned must say whether q, k and v rows are 16-byte aligned.
-void attention(int device_index, const kernels::AttentionConfig& config,
+// are device pointers. config: of attention_target(). aligned: rows of q, k, v and out are 16-byte
+// aligned; where they are not, a kernel is compiled that plan() did not ask for.
+void attention(int device_index, const kernels::AttentionConfig& config, bool aligned,
                const AttentionVariant* variant, const kernels::AttentionParams& params,
                Stream stream);
 

@@ -1,4 +1,4 @@
-// Which tile a shape gets: the dispatch table of attention on CUDA.
+// Which kernel and tile a shape gets: the dispatch table of attention on CUDA.
 #pragma once
 
 #include <string>
@@ -8,14 +8,35 @@
 
 namespace quire::cuda {
 
-// Empty when attention_sm80 has a kernel for the dtypes and head dims of `shape`, else
+// What the choice depends on.
+struct AttentionDemand {
+  kernels::AttentionConfig shape;  // dtypes, head dims, variant, softmax; the rest is filled in
+  double mean_packed_rows = 0;     // of qo_len * group_size, over requests with rows
+  int group_size = 1;
+  int page_size = 0;         // 0: ragged
+  int fixed_split_size = 0;  // tokens; 0: split points are multiples of tile_kv
+  int compute_major = 8;     // of the device
+};
+
+// Empty when there is a kernel for the dtypes and head dims of `shape`, else
 // "argument: got X, expected Y".
 std::string attention_unsupported(const kernels::AttentionConfig& shape);
 
-// Tiles for `shape` and an average of packed rows a request, best first; the first whose shared
-// memory fits the device is taken.
-std::vector<kernels::AttentionConfig> attention_candidates(const kernels::AttentionConfig& shape,
-                                                           double mean_packed_rows);
+// A kernel and tile that serves a demand, and why it stands where it does.
+struct AttentionChoice {
+  kernels::AttentionConfig config;
+  const char* reason;
+};
+
+// Best first; the first whose shared memory fits the device is taken. QUIRE_FORCE_KERNEL=sm80 or
+// =sm90 leaves only that kernel: none may be left.
+std::vector<AttentionChoice> attention_choices(const AttentionDemand& demand);
+
+// The kernel for tensors whose rows are not all 16-byte aligned, in place of one that was planned.
+kernels::AttentionConfig unaligned_attention(kernels::AttentionConfig planned);
+
+// Packed rows of a full work item: tile_q, less where boxes bring whole groups.
+int attention_tile_rows(const kernels::AttentionConfig& config, int group_size);
 
 int attention_smem_bytes(const kernels::AttentionConfig& config);
 int attention_threads(const kernels::AttentionConfig& config);

@@ -1,6 +1,7 @@
 // Getting a kernel ready on a device, and launching it.
 #pragma once
 
+#include <climits>
 #include <cstddef>
 #include <string>
 #include <vector>
@@ -41,7 +42,8 @@ void launch(const Kernel& kernel, unsigned grid_x, unsigned grid_y, Stream strea
 // an operator, in src/cuda/<op>.cpp; listed_kernels() in src/cuda/listed_kernels.cpp joins them.
 struct ListedKernel {
   jit::KernelSpec spec;
-  int min_arch = 80;    // 80, 90, …: lowest compute capability it is for
+  int min_arch = 80;  // 80, 90, …: lowest compute capability it is for
+  int max_arch = INT_MAX;
   bool preset = false;  // part of the precompiled set
   // Only for devices with room for its shared memory; elsewhere the operator takes a smaller tile.
   bool large_smem = false;

@@ -81,9 +81,8 @@ struct BatchAttention::Impl {
         kOp, device, [&] { cpu::attention(current->config, params); },
         [&] {
           if (current->checked && paged) check_device_pages(params, stream);
-          kernels::AttentionConfig config = current->config;
-          config.aligned = rows_aligned(args);
-          cuda::attention(device.index, config, current->custom(), params, stream);
+          cuda::attention(device.index, current->config, rows_aligned(args), current->custom(),
+                          params, stream);
         });
   }
 

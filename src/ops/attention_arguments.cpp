@@ -76,6 +76,7 @@ kernels::AttentionParams fill_params(const AttentionArguments& args,
       .num_indices = paged ? static_cast<kernels::i32>(planned.extent.num_kv_entries) : 0,
       .num_partial_rows = static_cast<kernels::i32>(planned.extent.num_partial_rows),
       .mask_bytes = options.custom_mask ? options.custom_mask->shape[0] : 0,
+      .tile_rows = planned.tile.tile_q,
       .variant =
           planned.variant ? variant_values(*planned.variant, options) : kernels::VariantValues{},
   };

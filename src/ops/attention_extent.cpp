@@ -79,6 +79,7 @@ void check_fits_graph(const PlannedAttention& planned, const PlannedAttention& f
   check_same_shape(planned.shape, first.shape);
   check_same_variant(planned.custom(), first.custom());
   check_same("batch_size", planned.lengths.batch_size(), first.lengths.batch_size());
+  check_same("fixed_split_size", planned.fixed_split_size, first.fixed_split_size);
   check_at_most("rows of q", planned.lengths.total_q(), first.max_total_q);
   const AttentionExtent got = exact_extent(planned);
   check_at_most("kv_indices", got.num_kv_entries, first.extent.num_kv_entries);

@@ -87,9 +87,14 @@ void choose_tile(Device device, PlannedAttention& planned) {
         planned.tile = cpu::attention_tile(planned.config);
       },
       [&] {
+        const int group_size = shape.num_qo_heads / shape.num_kv_heads;
         const cuda::AttentionTarget target = cuda::attention_target(
-            device.index, wanted,
-            mean_packed_rows(planned.lengths, shape.num_qo_heads / shape.num_kv_heads),
+            device.index,
+            {.shape = wanted,
+             .mean_packed_rows = mean_packed_rows(planned.lengths, group_size),
+             .group_size = group_size,
+             .page_size = shape.page_size,
+             .fixed_split_size = planned.fixed_split_size},
             planned.custom());
         planned.config = target.config;
         planned.tile = target.tile;
@@ -101,6 +106,7 @@ PlannedAttention plan_lengths(Device device, const AttentionShape& shape, Attent
                               const PlannedAttention* current) {
   PlannedAttention planned{
       .shape = shape, .lengths = std::move(lengths), .variant = options.variant};
+  planned.fixed_split_size = options.disable_split_kv ? 0 : options.fixed_split_size;
   planned.cuda_graph = options.cuda_graph && device.is_cuda();
   planned.checked = !planned.cuda_graph && (options.checked || env::flag("QUIRE_CHECKED"));
   const PlannedAttention* first =

@@ -20,6 +20,7 @@ struct PlannedAttention {
   plan::AttentionPlan work;
   AttentionExtent extent;
   std::optional<AttentionVariant> variant;
+  int fixed_split_size = 0;  // 0: the planner decides
   bool checked = false;
   bool cuda_graph = false;
   std::int64_t max_total_q = 0;  // rows of q of the first plan for CUDA graphs

@@ -56,7 +56,7 @@ void emit_items(const AttentionProblem& problem, const AttentionTile& tile,
     const std::int32_t num_parts = split.num_parts[t];
     const TokenRange tokens =
         part_tokens(row_tile, num_parts, part.index, fixed_split_size, tile.tile_kv);
-    for (std::int32_t head = 0; head < problem.num_kv_heads; ++head, ++worker) {
+    for (std::int32_t head = job.first; head < job.first + job.copies; ++head, ++worker) {
       const std::int32_t row =
           num_parts == 1
               ? -1

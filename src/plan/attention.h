@@ -25,6 +25,8 @@ struct AttentionTile {
   int num_workers = 1;  // persistent thread blocks, or CPU threads
   int tile_q = 64;      // packed rows
   int tile_kv = 64;     // tokens; split points are multiples of it
+  // Tokens of one KV head whose K and V stay in the device's cache together; 0: no matter.
+  std::int64_t cached_tokens = 0;
 };
 
 struct AttentionPlan {

@@ -66,7 +66,7 @@ class WorkerRing {
 
 }  // namespace
 
-void sort_by_cost_descending(std::vector<Job>& jobs) {
+void sort_by_cost_descending(std::span<Job> jobs) {
   std::uint32_t largest = 0;
   for (const Job& job : jobs) largest = std::max(largest, job.cost);
   std::vector<Job> sorted(jobs.size());
@@ -79,17 +79,19 @@ void sort_by_cost_descending(std::vector<Job>& jobs) {
     std::uint32_t sum = 0;
     for (std::uint32_t& b : begin) sum += std::exchange(b, sum);
     for (const Job& job : jobs) sorted[begin[bucket(job)]++] = job;
-    jobs.swap(sorted);
+    std::copy(sorted.begin(), sorted.end(), jobs.begin());
   }
 }
 
-std::uint64_t assign_to_least_loaded(std::span<const Job> jobs, int copies, int num_workers,
+std::uint64_t assign_to_least_loaded(std::span<const Job> jobs, int num_workers,
                                      std::vector<std::int32_t>& workers) {
-  workers.resize(jobs.size() * static_cast<std::size_t>(copies));
+  std::size_t units = 0;
+  for (const Job& job : jobs) units += static_cast<std::size_t>(job.copies);
+  workers.resize(units);
   WorkerRing ring(num_workers);
   std::int32_t* out = workers.data();
   for (const Job& job : jobs) {
-    for (int left = copies; left > 0;) {
+    for (int left = job.copies; left > 0;) {
       const int placed = ring.place(job.cost, left, out);
       out += placed;
       left -= placed;

@@ -6,6 +6,7 @@
 #include <limits>
 #include <string>
 
+#include "plan/cache_order.h"
 #include "quire/error.h"
 
 namespace quire::plan {
@@ -113,9 +114,8 @@ class Splitter {
     split.parts.reserve(static_cast<std::size_t>(total));
     split.jobs.reserve(static_cast<std::size_t>(total));
     for (std::size_t t = 0; t < tiles_.size(); ++t) add_parts(split, static_cast<std::int32_t>(t));
-    sort_by_cost_descending(split.jobs);
-    split.makespan_tokens =
-        assign_to_least_loaded(split.jobs, problem_.num_kv_heads, tile_.num_workers, split.workers);
+    order_for_cache(split, {tiles_, problem_.num_kv_heads, tile_.cached_tokens});
+    split.makespan_tokens = assign_to_least_loaded(split.jobs, tile_.num_workers, split.workers);
     return split;
   }
 
@@ -126,7 +126,8 @@ class Splitter {
       const TokenRange tokens = part_tokens(row_tile, n, i, fixed_split_size_, tile_.tile_kv);
       const std::int64_t part_steps = visible_steps(tokens, row_tile.visible, tile_.tile_kv);
       split.jobs.push_back({cost_tokens(part_steps, tile_.tile_kv, n > 1 ? row_tile.num_rows : 0),
-                            static_cast<std::int32_t>(split.parts.size())});
+                            static_cast<std::int32_t>(split.parts.size()), 0,
+                            problem_.num_kv_heads});
       split.parts.push_back({t, i});
     }
   }

@@ -22,8 +22,9 @@ struct KvSplit {
   };
   std::vector<std::int32_t> num_parts;  // [tiles]; 0: no KV
   std::vector<Part> parts;              // by tile, then index
-  std::vector<Job> jobs;                // of parts, longest first; id: index into parts
-  std::vector<std::int32_t> workers;    // [jobs * num_kv_heads]
+  // Of parts, in the order they are begun; id: index into parts, units: KV heads.
+  std::vector<Job> jobs;
+  std::vector<std::int32_t> workers;  // [parts * num_kv_heads], in the order of jobs
   std::uint64_t makespan_tokens = 0;
 };
 

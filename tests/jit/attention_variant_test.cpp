@@ -19,7 +19,9 @@ jit::KernelSpec variant_spec(const AttentionVariant& variant, double mean_packed
   const kernels::AttentionConfig shape{.variant = kernels::VariantKind::custom,
                                        .softmax = variant.softmax};
   const kernels::AttentionConfig config =
-      cuda::attention_candidates(shape, mean_packed_rows).front();
+      cuda::attention_choices({.shape = shape, .mean_packed_rows = mean_packed_rows})
+          .front()
+          .config;
   jit::KernelSpec spec{
       .name = "attention_sm80",
       .header = "attention/attention_sm80.cuh",

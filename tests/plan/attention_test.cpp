@@ -53,7 +53,8 @@ Input any_input() {
       *rc::gen::container<std::vector<std::int32_t>>(batch, rc::gen::inRange(0, longest_kv + 1));
   in.tile = {.num_workers = *rc::gen::element(1, 2, 7, 132),
              .tile_q = *rc::gen::element(4, 16, 64),
-             .tile_kv = *rc::gen::element(8, 16, 64)};
+             .tile_kv = *rc::gen::element(8, 16, 64),
+             .cached_tokens = *rc::gen::element(0, 1, 100, 1000)};
   in.problem.group_size = *rc::gen::element(1, 3, 8);
   in.problem.num_kv_heads = *rc::gen::inRange(1, 5);
   in.problem.causal = *rc::gen::arbitrary<bool>();

@@ -1,0 +1,70 @@
+#include "cuda/attention_sm90.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "cuda/tensor_map.h"
+
+namespace quire::cuda {
+namespace {
+
+using kernels::AttentionConfig;
+using kernels::AttentionParams;
+
+constexpr int kPanel = 64;     // columns
+constexpr int kWarpRows = 16;  // of the output tile
+
+struct Kv {
+  const void* data;
+  std::int64_t page_stride, token_stride, head_stride;
+  int head_dim;
+};
+
+BoxedTensor boxed_kv(const AttentionConfig& config, const AttentionParams& p, const Kv& kv,
+                     int box_rows) {
+  const bool paged = p.page_size > 0;
+  BoxedTensor tensor{.data = kv.data,
+                     .shape = {kv.head_dim, paged ? p.page_size : p.total_kv, p.num_kv_heads,
+                               paged ? p.num_pages : 1},
+                     .strides = {kv.token_stride, kv.head_stride, kv.page_stride},
+                     .box = {kPanel, box_rows, 1, 1}};
+  if (p.total_kv == 0 && p.num_pages == 0) {
+    // Nothing is there and no token of it is used; the map must be of some memory all the same.
+    tensor.data = p.q;
+    tensor.shape = {std::min(config.head_dim_qk, config.head_dim_vo), 1, 1, 1};
+  }
+  return tensor;
+}
+
+// Packed rows of q or out, `rows` a box.
+BoxedTensor boxed_rows(const AttentionParams& p, const void* data, std::int64_t token_stride,
+                       std::int64_t head_stride, int head_dim, int rows) {
+  return {.data = data,
+          .shape = {head_dim, p.group_size, p.total_q, p.num_kv_heads},
+          .strides = {head_stride, token_stride, head_stride * p.group_size},
+          .box = {kPanel, p.group_size, rows / p.group_size, 1}};
+}
+
+}  // namespace
+
+kernels::AttentionSm90Params sm90_params(const AttentionConfig& config,
+                                         const AttentionParams& params) {
+  kernels::AttentionSm90Params sm90{.attention = params};
+  if (!config.boxes) return sm90;
+  const AttentionParams& p = params;
+  sm90.box_rows = p.page_size > 0 ? std::gcd(p.page_size, config.tile_kv) : config.tile_kv;
+  sm90.out_boxes = kernels::sm90_layout(config).stages_out && kWarpRows % p.group_size == 0;
+  const Kv k{p.k, p.k_page_stride, p.k_token_stride, p.k_head_stride, config.head_dim_qk};
+  const Kv v{p.v, p.v_page_stride, p.v_token_stride, p.v_head_stride, config.head_dim_vo};
+  sm90.k = make_tensor_map(boxed_kv(config, p, k, sm90.box_rows));
+  sm90.v = make_tensor_map(boxed_kv(config, p, v, sm90.box_rows));
+  sm90.q = make_tensor_map(
+      boxed_rows(p, p.q, p.q_token_stride, p.q_head_stride, config.head_dim_qk, p.tile_rows));
+  if (sm90.out_boxes) {
+    sm90.out = make_tensor_map(
+        boxed_rows(p, p.out, p.out_token_stride, p.out_head_stride, config.head_dim_vo, kWarpRows));
+  }
+  return sm90;
+}
+
+}  // namespace quire::cuda

@@ -1,0 +1,38 @@
+#include "cuda/tensor_map.h"
+
+#include "cuda/driver.h"
+
+namespace quire::cuda {
+namespace {
+
+// Values of the driver's enumerations.
+constexpr int kElementsOf16Bits = 1;  // CU_TENSOR_MAP_DATA_TYPE_UINT16
+constexpr int kNoInterleave = 0;
+constexpr int kSwizzle128Bytes = 3;
+constexpr int kL2Promotion256Bytes = 3;
+constexpr int kFillWithZeros = 0;
+constexpr int kElementBytes = 2;
+
+}  // namespace
+
+tile::TensorMap make_tensor_map(const BoxedTensor& tensor) {
+  std::uint64_t shape[4], strides[3];
+  std::uint32_t box[4];
+  constexpr std::uint32_t kElementStrides[4] = {1, 1, 1, 1};
+  for (std::size_t i = 0; i < 4; ++i) {
+    shape[i] = static_cast<std::uint64_t>(tensor.shape[i]);
+    box[i] = static_cast<std::uint32_t>(tensor.box[i]);
+    if (i == 0) continue;
+    // The stride of a dimension of one is never used, but must look like one.
+    const std::int64_t stride = tensor.shape[i] > 1 ? tensor.strides[i - 1] : 8;
+    strides[i - 1] = static_cast<std::uint64_t>(stride * kElementBytes);
+  }
+  tile::TensorMap map;
+  check(driver().tensor_map_encode_tiled(&map, kElementsOf16Bits, 4, const_cast<void*>(tensor.data),
+                                         shape, strides, box, kElementStrides, kNoInterleave,
+                                         kSwizzle128Bytes, kL2Promotion256Bytes, kFillWithZeros),
+        "cuTensorMapEncodeTiled");
+  return map;
+}
+
+}  // namespace quire::cuda

@@ -1,0 +1,23 @@
+// Descriptions of tensors for the copy engine of sm_90 and later.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "tile/tensor_map_types.h"
+
+namespace quire::cuda {
+
+// Four dimensions of 16-bit elements, innermost (contiguous) first.
+struct BoxedTensor {
+  const void* data = nullptr;                // 16-byte aligned
+  std::array<std::int64_t, 4> shape = {};    // 1 or more
+  std::array<std::int64_t, 3> strides = {};  // of dimensions 1 to 3, elements, multiples of 8
+  std::array<std::int32_t, 4> box = {};      // at most 256 each; box[0] is 64: 128 bytes
+};
+
+// With the 128-byte swizzle; what lies outside the tensor reads as zeros. Throws Error{driver}
+// where the driver refuses.
+tile::TensorMap make_tensor_map(const BoxedTensor& tensor);
+
+}  // namespace quire::cuda
