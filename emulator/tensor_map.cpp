@@ -65,6 +65,7 @@ cuda::Result encode_tiled(void* map, int data_type, std::uint32_t rank, void* ba
     const std::lock_guard lock(state.mutex);
     return state.fail(kInvalidValue, "tensor_map_encode_tiled: " + text);
   };
+  if (current_device() == nullptr) return kInvalidContext;
   if (reinterpret_cast<std::uintptr_t>(map) % 64 != 0) return fail("map not aligned to 64 bytes");
   if (bytes_of(data_type) == 0) return fail(fmt::format("data type {}", data_type));
   if (rank < 1 || rank > TensorMapInfo::kMaxRank) return fail(fmt::format("rank {}", rank));

@@ -120,6 +120,7 @@ void attention(int device_index, const AttentionConfig& planned, bool aligned,
     const Kernel& kernel = get_kernel(attention_spec(config, variant), device_index);
     const auto num_workers = static_cast<unsigned>(params.num_workers);
     if (config.kernel == AttentionKernel::sm90) {
+      const DeviceGuard guard(device_index);  // describing tensors takes a context
       launch(kernel, num_workers, 1, stream, sm90_params(config, params));
     } else {
       launch(kernel, num_workers, 1, stream, params);

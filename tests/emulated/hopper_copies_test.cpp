@@ -130,7 +130,7 @@ TEST_F(HopperCopies, Bytes) {
               .element_bytes = 1,
               .dims = {120, 20, 2, 3},
               .box = {128, 16, 1, 1}},
-             {{0, 0, 0, 0}, {3, 12, 1, 2}});
+             {{0, 0, 0, 0}, {16, 12, 1, 2}});
 }
 
 TEST_F(HopperCopies, BoxesToTheTensor) {
