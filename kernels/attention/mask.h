@@ -19,7 +19,7 @@ struct Mask {
     if (p.custom_mask || end > t.kv_end) return false;
     if (p.causal && end - 1 > t.position(t.q_begin, p.group_size)) return false;
     return p.window_left < 0 ||
-           begin >= t.position(t.q_begin + t.num_rows - 1, p.group_size) - p.window_left;
+           begin >= i64{t.position(t.q_begin + t.num_rows - 1, p.group_size)} - p.window_left;
   }
 
   // The tokens that token `q_token` of the request sees, before the custom mask.

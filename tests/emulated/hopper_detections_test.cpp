@@ -29,6 +29,7 @@ kernels::PrimitiveParams make_params(const TestTensor& a, const TestTensor& out)
   kernels::PrimitiveParams params{.a = a.view().data, .out = out.view().data};
   const std::uint64_t dims[4] = {64, 16, 1, 1}, strides[3] = {128, 2048, 2048};
   const std::uint32_t box[4] = {64, 16, 1, 1}, ones[4] = {1, 1, 1, 1};
+  const cuda::DeviceGuard guard(test_device().index);
   cuda::check(cuda::driver().tensor_map_encode_tiled(&params.map, cuda::kTensorMapF16, 4,
                                                      a.view().data, dims, strides, box, ones, 0,
                                                      cuda::kSwizzle128, cuda::kPromoteNone, 0),
