@@ -322,7 +322,6 @@ struct Sm90Consumer {
 
     v_rows = rows_of_last();
     smem.k_full(0).wait(0);
-    if (!c.boxes) tile::fence_async_proxy();
     take_turn();
     tile::wgmma::fence();
     issue_scores();
@@ -358,7 +357,6 @@ struct Sm90Consumer {
         const Sm90Item& next = smem.item(slot);
         if (next.num_tiles == 0) break;
         begin_item(next);
-        if (!c.boxes) tile::fence_async_proxy();
         moves = true;
       }
       --tile;
@@ -369,7 +367,6 @@ struct Sm90Consumer {
       take_turn();
       smem.k_full(k_ring.stage).wait(k_ring.parity);
       smem.v_full(v_ring.stage).wait(v_ring.parity);
-      if (!c.boxes) tile::fence_async_proxy();  // after copies that are not the engine's
       tile::wgmma::fence();
       issue_scores();
       pass_turn();
@@ -412,7 +409,6 @@ struct Sm90Consumer {
 
     if (c.boxes && v_rows < c.tile_kv) clear_values();
     smem.v_full(v_ring.stage).wait(v_ring.parity);
-    if (!c.boxes) tile::fence_async_proxy();
     take_turn();
     tile::wgmma::fence();
     issue_output(accumulate);

@@ -1,6 +1,7 @@
 // The producer of attention_sm90 where boxes do not fit: pages that are not multiples of 16 rows,
-// rows that are not aligned. Four warps gather q, K and V row by row in the order the consumers use
-// them, K of a tile before V of the one before; absent rows as zeros.
+// rows that are not aligned. Four warps gather row by row, absent rows as zeros: warps 0 and 1
+// every second tile of K, warps 2 and 3 of V, so that one has time to wait for what it has asked
+// for; each a quarter of q.
 #pragma once
 
 #include "attention/attention_sm90_smem.h"
@@ -16,39 +17,57 @@ struct Sm90RowProducer {
   const AttentionSm90Params& params;
   const Sm90Smem<c> smem;
   const int warp;
+  tile::Mbarrier* pending = nullptr;  // of the buffer that consumers have not heard of
 
   // The block of rows from `first` on of a tile of `rows` rows. source: this lane's row of it, or
-  // null.
+  // null. Eight lanes copy the 128 bytes that a row has of a panel: whole sectors, all banks, and
+  // one exchange of the address serves every panel.
   template <int rows, int chunks>
   __forceinline__ void gather(u8* stage, int first, const u16* source) const {
     const int lane = tile::lane_index();
-    const auto address = reinterpret_cast<u64>(source);
+    constexpr u64 kAbsent = 1;  // addresses are even
+    const auto present = reinterpret_cast<u64>(source);
+    const u64 address = present ? present : reinterpret_cast<u64>(params.attention.q) | kAbsent;
     const u32 low = static_cast<u32>(address), high = static_cast<u32>(address >> 32);
-    constexpr int kCopies = kBlock * chunks / 32;
-#pragma unroll 4
-    for (int i = 0; i < kCopies; ++i) {
-      const int chunk = (i * 32 + lane) % chunks, in_block = (i * 32 + lane) / chunks;
-      const u64 from = static_cast<u64>(tile::warp::shuffle(high, in_block)) << 32 |
-                       tile::warp::shuffle(low, in_block);
-      const int row = first + in_block;
-      if (rows % kBlock != 0 && row >= rows) continue;
-      u8* dst = stage + chunk / 8 * (rows * 128) + row * 128 + (chunk % 8 ^ row % 8) * 16;
-      const auto* src = reinterpret_cast<const u16*>(from) + chunk * 8;
-      copy_chunk<c.aligned>(reinterpret_cast<u16*>(dst),
-                            from == 0 ? static_cast<const u16*>(params.attention.q) : src,
-                            from != 0);
-    }
-  }
-  // The consumers fence: copies are not waited for here.
-  static __forceinline__ void announce(tile::Mbarrier& full) {
-    if constexpr (c.aligned) {
-      full.arrive_after_copies();
-    } else {
-      full.arrive();
+#pragma unroll
+    for (int i = 0; i < kBlock / 4; ++i) {
+      const int row = 4 * i + lane / 8;
+      const u64 from =
+          static_cast<u64>(tile::warp::shuffle(high, row)) << 32 | tile::warp::shuffle(low, row);
+      if (rows % kBlock != 0 && first + row >= rows) continue;
+      const auto* src = reinterpret_cast<const u16*>(from & ~kAbsent) + lane % 8 * 8;
+      u8* dst = stage + (first + row) * 128 + (lane % 8 ^ row % 8) * 16;
+#pragma unroll
+      for (int panel = 0; panel * 8 < chunks; ++panel) {
+        if (chunks % 8 != 0 && panel * 8 + lane % 8 >= chunks) continue;
+        copy_chunk<c.aligned>(reinterpret_cast<u16*>(dst + panel * (rows * 128)), src + panel * 64,
+                              !(from & kAbsent));
+      }
     }
   }
 
-  __forceinline__ void load_q(const Sm90Item& t, int stage) const {
+  // Copies that are not the engine's must have landed and be fenced before consumers hear of them:
+  // they hear of a buffer when the next one has been asked for, or when there is time to wait.
+  template <int younger>
+  __forceinline__ void tell() {
+    if (pending == nullptr) return;
+    tile::cp_async::wait<younger>();
+    tile::fence_async_proxy();
+    pending->arrive();
+    pending = nullptr;
+  }
+  __forceinline__ void asked_for(tile::Mbarrier& full) {
+    tile::cp_async::commit();
+    tell<1>();
+    pending = &full;
+  }
+  __forceinline__ void wait_empty(tile::Mbarrier& empty, u32 parity) {
+    if (tile::warp::all(empty.test(parity))) return;
+    tell<0>();
+    empty.wait(parity);
+  }
+
+  __forceinline__ void load_q(const Sm90Item& t, int stage) {
     const AttentionParams& p = params.attention;
 #pragma unroll 1
     for (int first = warp * kBlock; first < c.tile_q; first += 4 * kBlock) {
@@ -61,78 +80,73 @@ struct Sm90RowProducer {
       }
       gather<c.tile_q, c.head_dim_qk / 8>(smem.q(stage), first, source);
     }
-    announce(smem.q_full(stage));
+    asked_for(smem.q_full(stage));
   }
 
-  // Where this lane's row of a tile is: the page, -1 for none, and the row in it.
-  struct Place {
-    int page, row;
-  };
-  __forceinline__ Place find(const Sm90Item& t, int tile) const {
+  // This lane's row of a block: the first element, or null where there is none.
+  template <bool is_v>
+  __forceinline__ const u16* find(const Sm90Item& t, int tile, int first) const {
     const AttentionParams& p = params.attention;
-    const int at = t.kv_begin + tile * c.tile_kv + warp * kBlock + tile::lane_index();
-    if (at >= t.kv_available || tile < 0) return {-1, 0};
-    if (p.page_size == 0) return {0, static_cast<int>(t.kv_base) + at};
+    const int at = t.kv_begin + tile * c.tile_kv + first + tile::lane_index();
+    if (at >= t.kv_available || tile < 0) return nullptr;
+    const auto* head = static_cast<const u16*>(is_v ? p.v : p.k) +
+                       t.kv_head * (is_v ? p.v_head_stride : p.k_head_stride);
+    const i64 token_stride = is_v ? p.v_token_stride : p.k_token_stride;
+    if (p.page_size == 0) return head + (static_cast<i64>(t.kv_base) + at) * token_stride;
     const int index = at / p.page_size;
-    const int page = p.kv_indices[t.kv_base + index];
-    return {page < p.num_pages ? page : -1, at - index * p.page_size};
+    const u32 page = static_cast<u32>(p.kv_indices[t.kv_base + index]);
+    if (page >= static_cast<u32>(p.num_pages)) return nullptr;
+    return head + page * (is_v ? p.v_page_stride : p.k_page_stride) +
+           (at - index * p.page_size) * token_stride;
   }
 
   template <bool is_v>
-  __forceinline__ void load_tile(const Ring<is_v ? kLayout.v_stages : kLayout.k_stages>& ring,
-                                 const Place& place, int kv_head) const {
-    const AttentionParams& p = params.attention;
-    (is_v ? smem.v_empty(ring.stage) : smem.k_empty(ring.stage)).wait(ring.parity ^ 1);
-    const u16* source = nullptr;
-    if (place.page >= 0) {
-      source = static_cast<const u16*>(is_v ? p.v : p.k) +
-               place.page * (is_v ? p.v_page_stride : p.k_page_stride) +
-               place.row * (is_v ? p.v_token_stride : p.k_token_stride) +
-               kv_head * (is_v ? p.v_head_stride : p.k_head_stride);
+  __forceinline__ void load_tile(const Sm90Item& t, int tile, int count) {
+    constexpr int kStages = is_v ? kLayout.v_stages : kLayout.k_stages;
+    constexpr int kChunks = (is_v ? c.head_dim_vo : c.head_dim_qk) / 8;
+    const int stage = count % kStages;
+    const u16* source = find<is_v>(t, tile, 0);
+    wait_empty(is_v ? smem.v_empty(stage) : smem.k_empty(stage), (count / kStages & 1) ^ 1);
+#pragma unroll 1
+    for (int first = 0; first < c.tile_kv; first += kBlock) {
+      const u16* next = find<is_v>(t, first + kBlock < c.tile_kv ? tile : -1, first + kBlock);
+      gather<c.tile_kv, kChunks>(is_v ? smem.v(stage) : smem.k(stage), first, source);
+      source = next;
     }
-    if (warp * kBlock < c.tile_kv) {
-      gather<c.tile_kv, (is_v ? c.head_dim_vo : c.head_dim_qk) / 8>(
-          is_v ? smem.v(ring.stage) : smem.k(ring.stage), warp * kBlock, source);
-    }
-    announce(is_v ? smem.v_full(ring.stage) : smem.k_full(ring.stage));
+    asked_for(is_v ? smem.v_full(stage) : smem.k_full(stage));
   }
 
-  __forceinline__ void run() const {
+  template <bool is_v>
+  __forceinline__ void load_items() {
     const bool looks_up = tile::thread_index() == 3 * 32;
     int index = 0;
     if (looks_up) index = hand_out_item<c>(params, smem, first_item(params.attention), 0);
-    Ring<kLayout.k_stages> k_ring;
-    Ring<kLayout.v_stages> v_ring;
-    Place before{-1, 0};  // of the tile before, whose V is due; it may be the last of an item
-    int head_before = -1;
+    int num_tiles = 0;  // so far
 #pragma unroll 1
     for (int count = 0;; ++count) {
       smem.item_full(count % kSm90ItemSlots).wait(count / kSm90ItemSlots & 1);
       const Sm90Item& t = smem.item(count % kSm90ItemSlots);
       const int stage = count % kLayout.q_stages;
-      smem.q_empty(stage).wait((count / kLayout.q_stages & 1) ^ 1);
-      if (t.num_tiles > 0) load_q(t, stage);
-      Place place = find(t, t.num_tiles - 1);
-#pragma unroll 1
-      for (int i = t.num_tiles - 1; i >= 0; --i) {
-        const Place next = find(t, i - 1);  // in flight while this tile is
-        load_tile<false>(k_ring, place, t.kv_head);
-        k_ring.advance();
-        if (head_before >= 0) {
-          load_tile<true>(v_ring, before, head_before);
-          v_ring.advance();
-        }
-        before = place;
-        head_before = t.kv_head;
-        place = next;
-        if (i == t.num_tiles - 1 && looks_up) {
-          index = hand_out_item<c>(params, smem, index + 1, count + 1);
-        }
+      wait_empty(smem.q_empty(stage), (count / kLayout.q_stages & 1) ^ 1);
+      if (t.num_tiles == 0) {
+        tell<0>();
+        smem.q_full(stage).arrive();
+        return;
       }
-      if (t.num_tiles > 0) continue;
-      if (head_before >= 0) load_tile<true>(v_ring, before, head_before);
-      smem.q_full(stage).arrive();
-      return;
+      load_q(t, stage);
+      if (looks_up) index = hand_out_item<c>(params, smem, index + 1, count + 1);
+#pragma unroll 1
+      for (int i = t.num_tiles - 1; i >= 0; --i, ++num_tiles) {
+        if (num_tiles % 2 == warp % 2) load_tile<is_v>(t, i, num_tiles);
+      }
+    }
+  }
+
+  __forceinline__ void run() {
+    if (warp < 2) {
+      load_items<false>();
+    } else {
+      load_items<true>();
     }
   }
 };

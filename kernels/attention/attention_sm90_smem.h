@@ -61,7 +61,7 @@ struct Sm90Smem {
   __forceinline__ Sm90Item& item(int slot) const {
     return *reinterpret_cast<Sm90Item*>(base + kLayout.items + slot * kSm90ItemBytes);
   }
-  // full: one thread of the producer arrives, or 128 that gather rows. empty: the consumers' warps
+  // full: one thread of the producer arrives, or all that gather rows. empty: the consumers' warps
   // do.
   __forceinline__ tile::Mbarrier& item_full(int slot) const {
     return barrier(kLayout.item_full, slot);
@@ -84,11 +84,13 @@ struct Sm90Smem {
 
   // By one thread.
   __forceinline__ void init_barriers() const {
-    constexpr int kFull = c.boxes ? 1 : tile::kWarpgroupSize, kEmpty = 4 * kLayout.consumers;
+    constexpr int kEmpty = 4 * kLayout.consumers;
+    constexpr int kQFull = c.boxes ? 1 : tile::kWarpgroupSize,
+                  kKvFull = c.boxes ? 1 : tile::kWarpSize;
     for (int i = 0; i < kSm90ItemSlots; ++i) item_full(i).init(1), item_empty(i).init(kEmpty);
-    for (int i = 0; i < kLayout.q_stages; ++i) q_full(i).init(kFull), q_empty(i).init(kEmpty);
-    for (int i = 0; i < kLayout.k_stages; ++i) k_full(i).init(kFull), k_empty(i).init(kEmpty);
-    for (int i = 0; i < kLayout.v_stages; ++i) v_full(i).init(kFull), v_empty(i).init(kEmpty);
+    for (int i = 0; i < kLayout.q_stages; ++i) q_full(i).init(kQFull), q_empty(i).init(kEmpty);
+    for (int i = 0; i < kLayout.k_stages; ++i) k_full(i).init(kKvFull), k_empty(i).init(kEmpty);
+    for (int i = 0; i < kLayout.v_stages; ++i) v_full(i).init(kKvFull), v_empty(i).init(kEmpty);
     tile::fence_mbarrier_init();
   }
 

@@ -47,9 +47,8 @@ inline WorkTile make_work_tile(const AttentionParams& p, const WorkItem& item, i
 
   t.kv_base = p.kv_indptr[t.request];
   t.kv_len = max_of(p.kv_lens[t.request], 0);
-  const i64 available = p.page_size > 0
-                            ? static_cast<i64>(p.num_indices - t.kv_base) * p.page_size
-                            : p.total_kv - t.kv_base;
+  const i64 available = p.page_size > 0 ? static_cast<i64>(p.num_indices - t.kv_base) * p.page_size
+                                        : p.total_kv - t.kv_base;
   t.kv_available =
       t.kv_base < 0 ? 0 : static_cast<int>(max_of<i64>(min_of<i64>(t.kv_len, available), 0));
   t.kv_begin = max_of(item.kv_begin, 0);
