@@ -62,7 +62,7 @@ struct Sm90BoxProducer {
         const int token = t.kv_begin + i * c.tile_kv + row;
         int page = 0, slot = static_cast<int>(t.kv_base) + token;
         if (p.page_size > 0) {
-          page = token / p.page_size;
+          page = params.page_shift >= 0 ? token >> params.page_shift : token / p.page_size;
           slot = token - page * p.page_size;
           page = token < t.kv_available && row < c.tile_kv ? p.kv_indices[t.kv_base + page]
                                                            : p.num_pages;

@@ -13,6 +13,7 @@ template <AttentionConfig c>
 struct Sm90RowProducer {
   static constexpr Sm90Layout kLayout = sm90_layout(c);
   static constexpr int kBlock = 32;  // rows a warp gathers at a time, one looked up by each lane
+  static constexpr int kBlocks = (c.tile_kv + kBlock - 1) / kBlock;  // of a tile of K or V
 
   const AttentionSm90Params& params;
   const Sm90Smem<c> smem;
@@ -83,35 +84,52 @@ struct Sm90RowProducer {
     asked_for(smem.q_full(stage));
   }
 
-  // This lane's row of a block: the first element, or null where there is none.
-  template <bool is_v>
-  __forceinline__ const u16* find(const Sm90Item& t, int tile, int first) const {
+  // Entry of the request's pages that a token is on.
+  __forceinline__ int page_entry(int token) const {
+    return params.page_shift >= 0 ? token >> params.page_shift : token / params.attention.page_size;
+  }
+
+  // Where this lane's rows of a tile are, one in every block: the page, -1 where there is no row.
+  struct Pages {
+    int id[kBlocks];
+  };
+  __forceinline__ Pages find(const Sm90Item& t, int tile) const {
     const AttentionParams& p = params.attention;
-    const int at = t.kv_begin + tile * c.tile_kv + first + tile::lane_index();
-    if (at >= t.kv_available || tile < 0) return nullptr;
+    Pages pages;
+#pragma unroll
+    for (int i = 0; i < kBlocks; ++i) {
+      const int token = t.kv_begin + tile * c.tile_kv + i * kBlock + tile::lane_index();
+      pages.id[i] = token >= t.kv_available ? -1
+                    : p.page_size == 0      ? 0
+                                            : p.kv_indices[t.kv_base + page_entry(token)];
+    }
+    return pages;
+  }
+  // The row of block i: its first element, or null.
+  template <bool is_v>
+  __forceinline__ const u16* row_of(const Sm90Item& t, int tile, const Pages& pages, int i) const {
+    const AttentionParams& p = params.attention;
+    const int token = t.kv_begin + tile * c.tile_kv + i * kBlock + tile::lane_index();
     const auto* head = static_cast<const u16*>(is_v ? p.v : p.k) +
                        t.kv_head * (is_v ? p.v_head_stride : p.k_head_stride);
     const i64 token_stride = is_v ? p.v_token_stride : p.k_token_stride;
-    if (p.page_size == 0) return head + (static_cast<i64>(t.kv_base) + at) * token_stride;
-    const int index = at / p.page_size;
-    const u32 page = static_cast<u32>(p.kv_indices[t.kv_base + index]);
-    if (page >= static_cast<u32>(p.num_pages)) return nullptr;
-    return head + page * (is_v ? p.v_page_stride : p.k_page_stride) +
-           (at - index * p.page_size) * token_stride;
+    if (pages.id[i] < 0) return nullptr;
+    if (p.page_size == 0) return head + (static_cast<i64>(t.kv_base) + token) * token_stride;
+    if (pages.id[i] >= p.num_pages) return nullptr;
+    return head + pages.id[i] * (is_v ? p.v_page_stride : p.k_page_stride) +
+           (token - page_entry(token) * p.page_size) * token_stride;
   }
 
   template <bool is_v>
-  __forceinline__ void load_tile(const Sm90Item& t, int tile, int count) {
+  __forceinline__ void load_tile(const Sm90Item& t, int tile, const Pages& pages, int count) {
     constexpr int kStages = is_v ? kLayout.v_stages : kLayout.k_stages;
     constexpr int kChunks = (is_v ? c.head_dim_vo : c.head_dim_qk) / 8;
     const int stage = count % kStages;
-    const u16* source = find<is_v>(t, tile, 0);
     wait_empty(is_v ? smem.v_empty(stage) : smem.k_empty(stage), (count / kStages & 1) ^ 1);
-#pragma unroll 1
-    for (int first = 0; first < c.tile_kv; first += kBlock) {
-      const u16* next = find<is_v>(t, first + kBlock < c.tile_kv ? tile : -1, first + kBlock);
-      gather<c.tile_kv, kChunks>(is_v ? smem.v(stage) : smem.k(stage), first, source);
-      source = next;
+#pragma unroll
+    for (int i = 0; i < kBlocks; ++i) {
+      gather<c.tile_kv, kChunks>(is_v ? smem.v(stage) : smem.k(stage), i * kBlock,
+                                 row_of<is_v>(t, tile, pages, i));
     }
     asked_for(is_v ? smem.v_full(stage) : smem.k_full(stage));
   }
@@ -135,10 +153,14 @@ struct Sm90RowProducer {
       }
       load_q(t, stage);
       if (looks_up) index = hand_out_item<c>(params, smem, index + 1, count + 1);
-#pragma unroll 1
-      for (int i = t.num_tiles - 1; i >= 0; --i, ++num_tiles) {
-        if (num_tiles % 2 == warp % 2) load_tile<is_v>(t, i, num_tiles);
+      int i = t.num_tiles - 1 - (num_tiles % 2 != warp % 2);
+      Pages pages = find(t, tile::max_of(i, 0));
+      for (; i >= 0; i -= 2) {
+        const Pages next = find(t, tile::max_of(i - 2, 0));  // on its way while this tile is
+        load_tile<is_v>(t, i, pages, num_tiles + t.num_tiles - 1 - i);
+        pages = next;
       }
+      num_tiles += t.num_tiles;
     }
   }
 

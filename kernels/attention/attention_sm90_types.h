@@ -9,6 +9,7 @@ namespace quire::kernels {
 
 struct AttentionSm90Params {
   AttentionParams attention;
+  i32 page_shift;  // page_size is 2^page_shift; -1: it is no power of two
   // The rest is for c.boxes: dimensions innermost first, boxes of 64 columns, 128-byte swizzle.
   i32 box_rows;   // of k and v; divides tile_kv and the page size
   i32 out_boxes;  // 0: rows of out are written one by one

@@ -55,7 +55,7 @@ constexpr Sm90Tile kSm90BoxTiles[] = {
     {256, 16, 64, 64, 2, "few rows"},
 };
 constexpr Sm90Tile kSm90RowTiles[] = {
-    {128, 64, 128, 128, 2, "pages too small for boxes, or odd groups: rows are gathered"},
+    {128, 64, 128, 128, 3, "pages too small for boxes, or odd groups: rows are gathered"},
     {128, 16, 64, 128, 2, "the same, few rows"},
     {192, 64, 128, 96, 2, "the same, large heads"},
     {192, 16, 64, 96, 2, "the same, large heads, few rows"},
@@ -153,7 +153,7 @@ AttentionConfig unaligned_attention(AttentionConfig planned) {
   planned.aligned = false;
   if (!planned.boxes) return planned;
   planned.boxes = false;
-  planned.num_stages = 2;
+  if (planned.head_dim_vo > 128 || planned.tile_q == 192) planned.num_stages = 2;
   if (planned.tile_q == 192)
     planned.tile_kv = 64;  // registers for gathering; splits are any tokens
   return planned;

@@ -1,6 +1,7 @@
 #include "cuda/attention_sm90.h"
 
 #include <algorithm>
+#include <bit>
 #include <numeric>
 
 #include "cuda/tensor_map.h"
@@ -45,11 +46,17 @@ BoxedTensor boxed_rows(const AttentionParams& p, const void* data, std::int64_t 
           .box = {kPanel, p.group_size, rows / p.group_size, 1}};
 }
 
+int page_shift(int page_size) {
+  const auto size = static_cast<unsigned>(page_size);
+  return std::has_single_bit(size) ? std::countr_zero(size) : -1;
+}
+
 }  // namespace
 
 kernels::AttentionSm90Params sm90_params(const AttentionConfig& config,
                                          const AttentionParams& params) {
-  kernels::AttentionSm90Params sm90{.attention = params};
+  kernels::AttentionSm90Params sm90{.attention = params,
+                                    .page_shift = page_shift(params.page_size)};
   if (!config.boxes) return sm90;
   const AttentionParams& p = params;
   sm90.box_rows = p.page_size > 0 ? std::gcd(p.page_size, config.tile_kv) : config.tile_kv;
