@@ -36,8 +36,10 @@ constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {
   l.consumers = c.tile_q / 64;
   l.threads = 128 * (1 + l.consumers);
   // 64 K registers a block of at most 4 warpgroups; multiples of 8.
-  l.producer_registers = l.consumers == 3 ? 32 : l.consumers == 2 && c.boxes ? 40 : 88;
-  l.consumer_registers = l.consumers == 3 ? 160 : l.consumers == 1 ? 240 : c.boxes ? 232 : 208;
+  // At most 504 for three warpgroups, 512 for two or four. Gathering takes registers, boxes few.
+  const bool one = l.consumers == 1, three = l.consumers == 3;
+  l.producer_registers = one ? 160 : three ? 32 : c.boxes ? 40 : 88;
+  l.consumer_registers = one ? 240 : three ? 160 : c.boxes ? 232 : 208;
   l.qk_panels = (c.head_dim_qk + 63) / 64;
   l.vo_panels = (c.head_dim_vo + 63) / 64;
   l.q_stage_bytes = c.tile_q * l.qk_panels * 128;

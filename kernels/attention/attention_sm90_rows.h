@@ -30,7 +30,7 @@ struct Sm90RowProducer {
     const auto present = reinterpret_cast<u64>(source);
     const u64 address = present ? present : reinterpret_cast<u64>(params.attention.q) | kAbsent;
     const u32 low = static_cast<u32>(address), high = static_cast<u32>(address >> 32);
-#pragma unroll
+#pragma unroll(c.aligned ? kBlock / 4 : 1)
     for (int i = 0; i < kBlock / 4; ++i) {
       const int row = 4 * i + lane / 8;
       const u64 from =

@@ -154,29 +154,37 @@ std::int64_t first_bad_page(int device_index, const std::int32_t* indices, std::
 
 namespace {
 
-// Every kernel that some amount of work and some page size gets, on compute capability `major`.
-void list_kernels(std::vector<ListedKernel>& list, const AttentionConfig& shape, int major,
-                  bool preset) {
+// Kernels of attention_sm80 that some amount of work gets on some device.
+void list_sm80(std::vector<ListedKernel>& list, const AttentionConfig& shape, bool preset) {
   std::vector<AttentionConfig> listed;
-  for (const int page_size : {0, 1}) {
-    for (const double mean_packed_rows : {1., 64., 1024.}) {
-      const AttentionDemand demand{.shape = shape,
-                                   .mean_packed_rows = mean_packed_rows,
-                                   .page_size = page_size,
-                                   .compute_major = major};
-      for (const AttentionChoice& choice : attention_choices(demand)) {
-        AttentionConfig config = choice.config;
-        const bool sm90 = config.kernel == AttentionKernel::sm90;
-        if (sm90 != (major == 9)) continue;  // sm80 kernels are listed once, for all
-        if (!shape.aligned) config = unaligned_attention(config);
-        if (std::find(listed.begin(), listed.end(), config) != listed.end()) continue;
-        listed.push_back(config);
-        list.push_back({.spec = attention_spec(config),
-                        .min_arch = sm90 ? 90 : 80,
-                        .max_arch = sm90 ? 90 : INT_MAX,
-                        .preset = preset && (!sm90 || config.boxes),
-                        .large_smem = attention_smem_bytes(config) > kSmallestSmemBytes});
-      }
+  for (const double mean_packed_rows : {1., 64., 1024.}) {
+    const AttentionDemand demand{.shape = shape, .mean_packed_rows = mean_packed_rows};
+    for (const AttentionChoice& choice : attention_choices(demand)) {
+      if (std::find(listed.begin(), listed.end(), choice.config) != listed.end()) continue;
+      listed.push_back(choice.config);
+      list.push_back({.spec = attention_spec(choice.config),
+                      .preset = preset,
+                      .large_smem = attention_smem_bytes(choice.config) > kSmallestSmemBytes});
+    }
+  }
+}
+
+// Kernels of attention_sm90: few rows and many, pages that fit boxes and pages that do not.
+void list_sm90(std::vector<ListedKernel>& list, const AttentionConfig& shape, bool preset) {
+  for (const double mean_packed_rows : {64., 1024.}) {
+    for (const int page_size : {0, 1}) {
+      if (page_size == 0 && !shape.aligned) continue;
+      const AttentionConfig config = attention_choices({.shape = shape,
+                                                        .mean_packed_rows = mean_packed_rows,
+                                                        .page_size = page_size,
+                                                        .compute_major = 9})
+                                         .front()
+                                         .config;
+      if (config.kernel != AttentionKernel::sm90) continue;
+      list.push_back({.spec = attention_spec(config),
+                      .min_arch = 90,
+                      .max_arch = 90,
+                      .preset = preset && config.boxes});
     }
   }
 }
@@ -198,11 +206,13 @@ std::vector<ListedKernel> attention_kernels() {
                             .o_dtype = dtype,
                             .head_dim_qk = dims.qk,
                             .head_dim_vo = dims.vo};
-      for (const int major : {8, 9}) list_kernels(list, shape, major, dims.preset);
+      list_sm80(list, shape, dims.preset);
+      list_sm90(list, shape, dims.preset);
       if (dims.qk == dims.vo) list.push_back({.spec = merge_spec(shape), .preset = dims.preset});
       if (dims.qk != 128 || dtype != DType::bf16) continue;
       shape.aligned = false;
-      for (const int major : {8, 9}) list_kernels(list, shape, major, false);
+      list_sm80(list, shape, false);
+      list_sm90(list, shape, false);
     }
   }
   list.push_back({.spec = page_check_spec()});

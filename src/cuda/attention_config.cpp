@@ -8,6 +8,7 @@
 #include "attention/attention_sm80_layout.h"
 #include "attention/attention_sm90_layout.h"
 #include "core/env.h"
+#include "quire/error.h"
 
 namespace quire::cuda {
 namespace {
@@ -143,6 +144,11 @@ std::string attention_unsupported(const AttentionConfig& shape) {
 
 std::vector<AttentionChoice> attention_choices(const AttentionDemand& demand) {
   const std::string forced = env::get("QUIRE_FORCE_KERNEL").value_or("");
+  if (!forced.empty() && forced != "sm80" && forced != "sm90") {
+    throw Error(
+        ErrorCode::invalid_argument,
+        fmt::format("attention: QUIRE_FORCE_KERNEL: got {}, expected sm80 or sm90", forced));
+  }
   std::vector<AttentionChoice> choices;
   if (forced != "sm80") add_sm90(demand, choices);
   if (forced != "sm90") add_sm80(demand, choices);

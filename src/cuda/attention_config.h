@@ -29,7 +29,7 @@ struct AttentionChoice {
 };
 
 // Best first; the first whose shared memory fits the device is taken. QUIRE_FORCE_KERNEL=sm80 or
-// =sm90 leaves only that kernel: none may be left.
+// =sm90 leaves only that kernel: none may be left. Throws invalid_argument for other values.
 std::vector<AttentionChoice> attention_choices(const AttentionDemand& demand);
 
 // The kernel for tensors whose rows are not all 16-byte aligned, in place of one that was planned.

@@ -1,0 +1,112 @@
+// The dispatch table of attention on CUDA, without a device.
+#include <gtest/gtest.h>
+
+#include "attention/attention_sm80_layout.h"
+#include "attention/attention_sm90_layout.h"
+#include "cuda/attention_config.h"
+#include "jit/scoped_environment.h"
+#include "quire/error.h"
+
+namespace quire {
+namespace {
+
+using cuda::AttentionChoice;
+using cuda::AttentionDemand;
+using kernels::AttentionConfig;
+using kernels::AttentionKernel;
+
+AttentionDemand hopper(int head_dim, double mean_packed_rows) {
+  return {.shape = {.head_dim_qk = head_dim, .head_dim_vo = head_dim},
+          .mean_packed_rows = mean_packed_rows,
+          .compute_major = 9};
+}
+
+AttentionConfig first(const AttentionDemand& demand) {
+  return cuda::attention_choices(demand).front().config;
+}
+
+TEST(AttentionChoice, EveryDemandGetsAKernelThatIsValid) {
+  for (const int major : {8, 9, 10, 12}) {
+    for (int head_dim = 16; head_dim <= 256; head_dim += 16) {
+      for (const double rows : {0., 1., 16., 17., 64., 65., 128., 129., 1e6}) {
+        for (const int page_size : {0, 1, 16, 48, 100, 128}) {
+          for (const int group_size : {1, 7, 64, 200}) {
+            const AttentionDemand demand{
+                .shape = {.head_dim_qk = head_dim, .head_dim_vo = head_dim},
+                .mean_packed_rows = rows,
+                .group_size = group_size,
+                .page_size = page_size,
+                .compute_major = major};
+            const auto choices = cuda::attention_choices(demand);
+            ASSERT_FALSE(choices.empty());
+            for (const AttentionChoice& choice : choices) {
+              const AttentionConfig& c = choice.config;
+              EXPECT_STRNE(choice.reason, "");
+              const bool sm90 = c.kernel == AttentionKernel::sm90;
+              EXPECT_TRUE(sm90 ? kernels::sm90_config_valid(c) : kernels::sm80_config_valid(c));
+              EXPECT_TRUE(!sm90 || major == 9);
+              EXPECT_GT(cuda::attention_tile_rows(c, group_size), 0);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(AttentionChoice, HopperDoesManyRows) {
+  EXPECT_EQ(first(hopper(128, 1)).kernel, AttentionKernel::sm80);
+  EXPECT_EQ(first(hopper(128, 1000)).kernel, AttentionKernel::sm90);
+  EXPECT_TRUE(first(hopper(128, 1000)).boxes);
+}
+
+TEST(AttentionChoice, BoxesWhereTheyFit) {
+  AttentionDemand demand = hopper(128, 1000);
+  demand.page_size = 48;
+  EXPECT_TRUE(first(demand).boxes);
+  demand.page_size = 24;
+  EXPECT_FALSE(first(demand).boxes);
+  demand.page_size = 16;
+  demand.fixed_split_size = 100;  // parts that begin inside a box
+  EXPECT_FALSE(first(demand).boxes);
+  demand.fixed_split_size = 160;
+  EXPECT_TRUE(first(demand).boxes);
+  demand.group_size = 129;  // more heads than rows of a tile
+  EXPECT_FALSE(first(demand).boxes);
+}
+
+TEST(AttentionChoice, BoxesBringWholeGroups) {
+  const AttentionConfig boxes = first(hopper(128, 1000));
+  EXPECT_EQ(cuda::attention_tile_rows(boxes, 7), 126);
+  EXPECT_EQ(cuda::attention_tile_rows(boxes, 4), 128);
+  AttentionDemand demand = hopper(128, 1000);
+  demand.page_size = 1;
+  EXPECT_EQ(cuda::attention_tile_rows(first(demand), 7), 128);
+}
+
+TEST(AttentionChoice, UnalignedRowsKeepTheTileOfRows) {
+  for (const int head_dim : {64, 128, 192, 256}) {
+    const AttentionConfig planned = first(hopper(head_dim, 1000));
+    const AttentionConfig c = cuda::unaligned_attention(planned);
+    EXPECT_FALSE(c.aligned);
+    EXPECT_FALSE(c.boxes);
+    EXPECT_EQ(c.tile_q, planned.tile_q);
+    EXPECT_TRUE(kernels::sm90_config_valid(c));
+  }
+}
+
+TEST(AttentionChoice, CanBeForced) {
+  {
+    const test::ScopedVariable force("QUIRE_FORCE_KERNEL", "sm80");
+    EXPECT_EQ(first(hopper(128, 1000)).kernel, AttentionKernel::sm80);
+  }
+  {
+    const test::ScopedVariable force("QUIRE_FORCE_KERNEL", "sm90");
+    EXPECT_TRUE(cuda::attention_choices({.mean_packed_rows = 1000, .compute_major = 8}).empty());
+  }
+  const test::ScopedVariable force("QUIRE_FORCE_KERNEL", "fastest");
+  EXPECT_THROW(cuda::attention_choices(hopper(128, 1000)), Error);
+}
+
+}  // namespace
+}  // namespace quire
