@@ -64,14 +64,16 @@ constexpr Sm90Tile kSm90RowTiles[] = {
     {256, 16, 64, 64, 2, "the same, large heads, few rows"},
 };
 
-// The copy engine brings boxes of at least this many rows of k and v.
-constexpr int kSmallestBox = 16;
+// The copy engine brings boxes of at least this many rows of k and v, and whole repeats of the
+// swizzle.
+constexpr int kSmallestBox = 16, kSwizzleRows = 8;
 
 bool boxes_fit(const AttentionDemand& demand, const Sm90Tile& tile) {
   if (demand.group_size > tile.tile_q) return false;
   if (demand.page_size == 0) return true;
   const int box_rows = std::gcd(demand.page_size, tile.tile_kv);
-  return box_rows >= kSmallestBox && demand.fixed_split_size % box_rows == 0;
+  return box_rows >= kSmallestBox && box_rows % kSwizzleRows == 0 &&
+         demand.fixed_split_size % box_rows == 0;
 }
 
 int head_dim(const AttentionConfig& shape) {

@@ -1,6 +1,8 @@
 // The dispatch table of attention on CUDA, without a device.
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 #include "attention/attention_sm80_layout.h"
 #include "attention/attention_sm90_layout.h"
 #include "cuda/attention_config.h"
@@ -43,6 +45,7 @@ TEST(AttentionChoice, EveryDemandGetsAKernelThatIsValid) {
               const AttentionConfig& c = choice.config;
               EXPECT_STRNE(choice.reason, "");
               const bool sm90 = c.kernel == AttentionKernel::sm90;
+              EXPECT_TRUE(!c.boxes || page_size == 0 || std::gcd(page_size, c.tile_kv) % 8 == 0);
               EXPECT_TRUE(sm90 ? kernels::sm90_config_valid(c) : kernels::sm80_config_valid(c));
               EXPECT_TRUE(!sm90 || major == 9);
               EXPECT_GT(cuda::attention_tile_rows(c, group_size), 0);
@@ -64,7 +67,10 @@ TEST(AttentionChoice, BoxesWhereTheyFit) {
   AttentionDemand demand = hopper(128, 1000);
   demand.page_size = 48;
   EXPECT_TRUE(first(demand).boxes);
-  demand.page_size = 24;
+  demand.page_size = 24;  // of a smaller tile
+  EXPECT_TRUE(first(demand).boxes);
+  EXPECT_EQ(first(demand).tile_kv, 96);
+  demand.page_size = 20;
   EXPECT_FALSE(first(demand).boxes);
   demand.page_size = 16;
   demand.fixed_split_size = 100;  // parts that begin inside a box
