@@ -28,7 +28,7 @@ inline void attend(const AttentionParams& p, const WorkTile& t, u8* smem) {
   const int num_steps = tile::ceil_div(t.kv_end - t.kv_begin, c.tile_kv);
   const int warp_row = tile::warp_index() / c.warps_kv * 16 * c.row_tiles;
   const int warp_token = tile::warp_index() % c.warps_kv * kLayout.slice_kv;
-  const float to_base2 = Logits<c>::to_base2(p);
+  const float to_base2 = Logits<c>::to_base2(p, t.kv_head);
 
   // Step s is loaded while step s - 1 is computed, its rows are looked up one step earlier still.
   loader.find_rows(t.kv_begin, 0);

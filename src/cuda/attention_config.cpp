@@ -121,6 +121,9 @@ const char* dtype_name(DType dtype) { return kernels::literal(dtype) + sizeof("D
 }  // namespace
 
 std::string attention_unsupported(const AttentionConfig& shape) {
+  if (shape.q_dtype == DType::f8e4m3) {
+    return "q_dtype: got f8e4m3, expected f16 or bf16 on CUDA: fp8 queries are only on Hopper";
+  }
   if (shape.q_dtype != DType::f16 && shape.q_dtype != DType::bf16) {
     return fmt::format("q_dtype: got {}, expected f16 or bf16 on CUDA", dtype_name(shape.q_dtype));
   }
