@@ -5,8 +5,6 @@
 
 namespace quire::kernels {
 
-constexpr bool is_fp8(DType dtype) { return dtype == DType::f8e4m3 || dtype == DType::f8e5m2; }
-
 // Of q k^T. p.q_scales, one a row, are not part of it.
 template <AttentionConfig c>
 inline float score_scale(const AttentionParams& p, int kv_head) {

@@ -127,8 +127,8 @@ std::string attention_unsupported(const AttentionConfig& shape) {
   if (shape.q_dtype != DType::f16 && shape.q_dtype != DType::bf16) {
     return fmt::format("q_dtype: got {}, expected f16 or bf16 on CUDA", dtype_name(shape.q_dtype));
   }
-  if (shape.kv_dtype != shape.q_dtype) {
-    return fmt::format("kv_dtype: got {}, expected {} (as q_dtype) on CUDA",
+  if (shape.kv_dtype != shape.q_dtype && !kernels::is_fp8(shape.kv_dtype)) {
+    return fmt::format("kv_dtype: got {}, expected {} (as q_dtype), f8e4m3 or f8e5m2 on CUDA",
                        dtype_name(shape.kv_dtype), dtype_name(shape.q_dtype));
   }
   if (shape.o_dtype != DType::f16 && shape.o_dtype != DType::bf16 && shape.o_dtype != DType::f32) {
