@@ -283,7 +283,8 @@ class BatchPrefillWithPagedKVCacheWrapper(PrefillWrapper):
         """Attention of q ``[qo_indptr[-1], num_qo_heads, head_dim_qk]`` over the planned pages.
 
         Arguments and result as BatchDecodeWithPagedKVCacheWrapper.run; the three scales of an fp8 q
-        also by position. use_fp16_softmax has no effect. Raises ValueError, TypeError, NotImplementedError.
+        also by position. use_fp16_softmax has no effect. Raises ValueError, TypeError,
+        NotImplementedError.
         """
         _options.refuse(
             self._op,

@@ -230,9 +230,9 @@ class BatchDecodeWithPagedKVCacheWrapper(AttentionWrapper):
         """Attention of q ``[batch * q_len_per_req, num_qo_heads, head_dim]`` over planned pages.
 
         paged_kv_cache: one tensor or a tuple of two, see append_paged_kv_cache. Scales are numbers
-        or, for tensors that are fp8, float32 tensors with one element or one a head; window_left overrides plan's; sinks: ``[num_qo_heads]``. Returns out, or (out, lse) with
-        lse float32 ``[rows, num_qo_heads]`` to base 2. Raises ValueError, TypeError,
-        NotImplementedError.
+        or, for tensors that are fp8, float32 tensors with one element or one a head; window_left
+        overrides plan's; sinks: ``[num_qo_heads]``. Returns out, or (out, lse) with lse float32
+        ``[rows, num_qo_heads]`` to base 2. Raises ValueError, TypeError, NotImplementedError.
         """
         _options.refuse(
             self._op,
