@@ -226,7 +226,7 @@ std::vector<ListedKernel> attention_kernels() {
                                   .o_dtype = dtype,
                                   .head_dim_qk = head_dim,
                                   .head_dim_vo = head_dim};
-      add_tiles(shape, false);
+      list_sm80(list, shape, false);
       list.push_back({.spec = merge_spec(shape)});
     }
   }

@@ -81,7 +81,7 @@ int head_dim(const AttentionConfig& shape) {
 }
 
 void add_sm90(const AttentionDemand& demand, std::vector<AttentionChoice>& choices) {
-  if (demand.compute_major != 9) return;
+  if (demand.compute_major != 9 || kernels::is_fp8(demand.shape.kv_dtype)) return;
   const auto add = [&](const Sm90Tile& t, bool boxes) {
     if (head_dim(demand.shape) > t.max_head_dim || demand.mean_packed_rows <= t.min_rows) return;
     if (boxes && !boxes_fit(demand, t)) return;
