@@ -29,6 +29,8 @@ constexpr int size_bytes(DType t) {
   }
 }
 
+constexpr bool is_fp8(DType t) { return t == DType::f8e4m3 || t == DType::f8e5m2; }
+
 // The C++ source text of a value, for generated configuration literals.
 constexpr const char* literal(DType t) {
   switch (t) {

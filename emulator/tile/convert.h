@@ -15,6 +15,9 @@ struct f16 {
 struct f8e4m3 {
   u8 bits;
 };
+struct f8e5m2 {
+  u8 bits;
+};
 
 inline float to_float(float x) { return x; }
 inline float to_float(bf16 x) { return float_from_bits(static_cast<u32>(x.bits) << 16); }
@@ -24,6 +27,16 @@ inline float to_float(f16 x) {
   if (exponent == 31) return float_from_bits(sign | 0x7f800000u | mantissa << 13);
   if (exponent != 0) return float_from_bits(sign | (exponent + 112) << 23 | mantissa << 13);
   const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;  // zero or denormal
+  return sign != 0 ? -magnitude : magnitude;
+}
+
+inline float to_float(f8e5m2 x) { return to_float(f16{static_cast<u16>(x.bits << 8)}); }
+inline float to_float(f8e4m3 x) {
+  const u32 sign = (x.bits & 0x80u) << 24;
+  const u32 exponent = (x.bits >> 3) & 15, mantissa = x.bits & 7u;
+  if (exponent == 15 && mantissa == 7) return float_from_bits(sign | 0x7fc00000u);
+  if (exponent != 0) return float_from_bits(sign | (exponent + 120) << 23 | mantissa << 20);
+  const float magnitude = static_cast<float>(mantissa) * 0x1p-9f;  // zero or denormal
   return sign != 0 ? -magnitude : magnitude;
 }
 
@@ -59,6 +72,15 @@ inline u32 pack2(float low, float high) {
   return from_float<T>(low).bits | static_cast<u32>(from_float<T>(high).bits) << 16;
 }
 
+template <class F8, class T>
+inline void widen16(u32 (&dst)[8], const u32 (&src)[4]) {
+  for (int i = 0; i < 16; i += 2) {
+    const u32 pair = src[i / 4] >> (i % 4 * 8);
+    const F8 low{static_cast<u8>(pair)}, high{static_cast<u8>(pair >> 8)};
+    dst[i / 2] = pack2<T>(to_float(low), to_float(high));
+  }
+}
+
 // The C++ type that stores a DType.
 template <DType dtype>
 struct Storage;
@@ -77,6 +99,10 @@ struct Storage<DType::f16> {
 template <>
 struct Storage<DType::f8e4m3> {
   using type = f8e4m3;
+};
+template <>
+struct Storage<DType::f8e5m2> {
+  using type = f8e5m2;
 };
 template <>
 struct Storage<DType::u8> {

@@ -23,8 +23,8 @@ struct AttentionShape {
   int head_dim_vo = 0;   // multiple of 16, 16 to 256
   int page_size = 0;     // tokens a page; 0: KV is ragged, not paged
   KvLayout layout = KvLayout::nhd;
-  DType q_dtype = DType::bf16;   // f16, bf16; on the CPU also f32
-  DType kv_dtype = DType::bf16;  // as q_dtype; on the CPU also f8e4m3, f8e5m2
+  DType q_dtype = DType::bf16;   // f16, bf16, f8e4m3 with a kv_dtype f8e4m3; on the CPU also f32
+  DType kv_dtype = DType::bf16;  // as q_dtype, or f8e4m3, f8e5m2; on the CPU any of these
   DType o_dtype = DType::bf16;   // f16, bf16; on the CPU also f32
 };
 
@@ -54,8 +54,16 @@ struct AttentionOptions {
   int window_left = -1;         // >= 0: and not more than this many tokens to the left of that
   float sm_scale = 0.f;         // 0: 1 / sqrt(head_dim_qk). Negative or NaN is an error
   float logits_soft_cap = 0.f;  // > 0: logits become cap * tanh(logits / cap)
-  float k_scale = 1.f;          // per-tensor dequantization scales of an fp8 cache
+  // Dequantization scales of whole tensors: what is computed is the attention of q_scale * q,
+  // k_scale * k and v_scale * v, whatever their dtypes.
+  float q_scale = 1.f;
+  float k_scale = 1.f;
   float v_scale = 1.f;
+  // And per head, times those above, for tensors that are fp8. Kernels read them, so that a
+  // captured run, replayed, takes new values.
+  std::optional<TensorView> q_scales;  // f32 [num_qo_heads]; only with an fp8 q_dtype
+  std::optional<TensorView> k_scales;  // f32 [num_kv_heads]; only with an fp8 kv_dtype
+  std::optional<TensorView> v_scales;  // f32 [num_kv_heads]; only with an fp8 kv_dtype
   LseBase lse_base = LseBase::e;
   // u8, bits little-endian; request r's bits start at byte mask_indptr[r]; bit q * kv_len + k says
   // that row q may see token k. Combined (and) with causal and window_left.

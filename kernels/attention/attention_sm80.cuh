@@ -8,7 +8,8 @@
 //         item's end.
 // Smem:   sm80_layout(c).bytes: q, num_stages stages of k and v (then the output tile), row tables.
 // Output: out and lse, or partial_o and partial_lse of split tiles; every row of every item.
-// Needs:  sm_80; q, k, v of one 16-bit type; c.aligned: rows of q, k, v 16-byte aligned.
+// Needs:  sm_80; q of a 16-bit type, k and v of the same or fp8, then converted to it on the way to
+//         shared memory; c.aligned: rows of q, k, v 16-byte aligned.
 #pragma once
 
 #include "attention/attention_epilogue.h"
@@ -28,13 +29,18 @@ inline void attend(const AttentionParams& p, const WorkTile& t, u8* smem) {
   const int num_steps = tile::ceil_div(t.kv_end - t.kv_begin, c.tile_kv);
   const int warp_row = tile::warp_index() / c.warps_kv * 16 * c.row_tiles;
   const int warp_token = tile::warp_index() % c.warps_kv * kLayout.slice_kv;
-  const float to_base2 = Logits<c>::to_base2(p);
+  const float to_base2 = Logits<c>::to_base2(p, t.kv_head);
 
   // Step s is loaded while step s - 1 is computed, its rows are looked up one step earlier still.
   loader.find_rows(t.kv_begin, 0);
   loader.load_q();
   tile::sync_block();
-  if (num_steps > 0) loader.load_step(0, 0);
+  StagedKv<c> staged;
+  if (num_steps > 0) {
+    loader.begin_step(staged, 0, 0);
+    loader.continue_step(staged, 0, 0);
+    loader.end_step(staged, 0, 0);
+  }
   tile::cp_async::commit();
   loader.find_rows(t.kv_begin + c.tile_kv, 1);
 
@@ -46,7 +52,9 @@ inline void attend(const AttentionParams& p, const WorkTile& t, u8* smem) {
   for (int step = 0; step < num_steps; ++step) {
     tile::cp_async::wait<0>();
     tile::sync_block();  // step's k and v are there; nobody uses the other stage or slot any more
-    if (step + 1 < num_steps) loader.load_step((step + 1) % 2, (step + 1) % 2);
+    const int next = (step + 1) % 2;  // its slot and its stage
+    const bool has_next = step + 1 < num_steps;
+    if (has_next) loader.begin_step(staged, next, next);
     tile::cp_async::commit();
     const int kv_begin = t.kv_begin + step * c.tile_kv;
     loader.find_rows(kv_begin + 2 * c.tile_kv, step % 2);
@@ -57,6 +65,7 @@ inline void attend(const AttentionParams& p, const WorkTile& t, u8* smem) {
     multiply_qk<c, T>(score,
                       reinterpret_cast<const u16*>(smem + kLayout.q) + warp_row * kLayout.qk_row,
                       reinterpret_cast<const u16*>(k) + warp_token * kLayout.qk_row);
+    if (has_next) loader.continue_step(staged, next, next);
 #pragma unroll
     for (int m = 0; m < c.row_tiles; ++m) {
       logits[m].transform(score[m], p, t, kv_begin + warp_token);
@@ -71,6 +80,7 @@ inline void attend(const AttentionParams& p, const WorkTile& t, u8* smem) {
       }
     }
     multiply_pv<c, T>(out, score, reinterpret_cast<const u16*>(v) + warp_token * kLayout.vo_row);
+    if (has_next) loader.end_step(staged, next, next);
   }
 #pragma unroll
   for (int m = 0; m < c.row_tiles; ++m) softmax[m].finish();

@@ -15,7 +15,7 @@ struct Sm80Layout {
   i32 k_stage_bytes, v_stage_bytes;
   // Byte offsets.
   i32 q;                   // [tile_q][qk_row]
-  i32 k;                   // [num_stages][tile_kv][qk_row]
+  i32 k;                   // [num_stages][tile_kv][qk_row], of q's type as v
   i32 v;                   // [num_stages][tile_kv][vo_row]
   i32 out;                 // f32 [warps_kv][tile_q][out_row], where k and v were
   i32 row_page, row_slot;  // i32 [2][tile_kv]: where the rows of a step live
@@ -49,7 +49,8 @@ constexpr Sm80Layout sm80_layout(const AttentionConfig& c) {
 constexpr bool sm80_config_valid(const AttentionConfig& c) {
   return c.head_dim_qk % 16 == 0 && c.head_dim_vo % 16 == 0 &&
          c.tile_q == 16 * c.row_tiles * c.warps_q && c.tile_kv % (16 * c.warps_kv) == 0 &&
-         c.num_stages == 2 && c.q_dtype == c.kv_dtype && size_bytes(c.q_dtype) == 2;
+         c.num_stages == 2 && size_bytes(c.q_dtype) == 2 &&
+         (c.kv_dtype == c.q_dtype || is_fp8(c.kv_dtype));
 }
 
 }  // namespace quire::kernels

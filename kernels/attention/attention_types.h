@@ -117,14 +117,19 @@ struct AttentionParams {
   const i32* kv_indptr;       // [batch_size + 1], pages, or tokens when ragged
   const i32* kv_lens;         // [batch_size], tokens
   const i32* kv_indices;      // [num_indices] page ids; null when ragged
-  float* partial_o;           // [num_partial_rows, head_dim_vo], normalised, not scaled by v_scale
+  float* partial_o;           // [num_partial_rows, head_dim_vo], normalised, before v_scale(s)
   float* partial_lse;         // [num_partial_rows], base 2, without the sink
   const u8* custom_mask;      // null: none
   const i32* mask_indptr;     // [batch_size + 1], bytes
   const float* sinks;         // [num_qo_heads], natural logarithm; null: none
   const float* alibi_slopes;  // [num_qo_heads]; null: none
+  // Factors a head on top of sm_scale and v_scale; null: none, as always for tensors that are not
+  // fp8.
+  const float* q_scales;  // [num_qo_heads]
+  const float* k_scales;  // [num_kv_heads]
+  const float* v_scales;  // [num_kv_heads]
 
-  float sm_scale;  // with k_scale folded in
+  float sm_scale;  // with the scalar scales of q and k folded in
   float v_scale;
   float logits_soft_cap;  // 0: none
   i32 causal;             // 0, 1

@@ -4,6 +4,7 @@
 
 #include "attention/attention_sm80_layout.h"
 #include "attention/copy_chunk.h"
+#include "attention/fp8_rows.h"
 #include "attention/work_tile.h"
 
 namespace quire::kernels {
@@ -11,6 +12,7 @@ namespace quire::kernels {
 template <AttentionConfig c>
 struct KvLoader {
   static constexpr Sm80Layout kLayout = sm80_layout(c);
+  static constexpr bool kConverts = is_fp8(c.kv_dtype);
   const AttentionParams& p;
   const WorkTile& t;
   u8* smem;
@@ -32,7 +34,7 @@ struct KvLoader {
     }
   }
 
-  // Looks up where the rows of a step live. Visible to load_step() after a barrier.
+  // Looks up where the rows of a step live. Visible to begin_step() after a barrier.
   void find_rows(int kv_begin, int slot) const {
     auto* page_of = reinterpret_cast<i32*>(smem + kLayout.row_page) + slot * c.tile_kv;
     auto* slot_of = reinterpret_cast<i32*>(smem + kLayout.row_slot) + slot * c.tile_kv;
@@ -55,29 +57,76 @@ struct KvLoader {
     }
   }
 
-  // Copies the rows found in `slot` to stage `stage`.
-  void load_step(int slot, int stage) const {
-    load_rows<c.head_dim_qk, kLayout.qk_row>(
-        static_cast<const u16*>(p.k) + t.kv_head * p.k_head_stride, p.k_page_stride,
-        p.k_token_stride, slot, smem + kLayout.k + stage * kLayout.k_stage_bytes);
-    load_rows<c.head_dim_vo, kLayout.vo_row>(
-        static_cast<const u16*>(p.v) + t.kv_head * p.v_head_stride, p.v_page_stride,
-        p.v_token_stride, slot, smem + kLayout.v + stage * kLayout.v_stage_bytes);
+  // The rows found in `slot` go to stage `stage`, by three calls: before, between and after the two
+  // products of the step before. The first copies 16-bit rows asynchronously, that is all; fp8 rows
+  // are on their way to `staged` in between (Staging).
+  void begin_step(StagedKv<c>& staged, int slot, int stage) const {
+    if constexpr (kConverts) {
+      constexpr Staging kStaging = StagedKv<c>::staging();
+      if constexpr (kStaging != Staging::late) staged.k.load(k_rows(), slot_rows(slot));
+      if constexpr (kStaging == Staging::together) staged.v.load(v_rows(), slot_rows(slot));
+    } else {
+      load_step(slot, stage);
+    }
+  }
+  void continue_step(StagedKv<c>& staged, int slot, int stage) const {
+    if constexpr (kConverts) {
+      if constexpr (StagedKv<c>::staging() == Staging::in_turn) {
+        staged.k.store(k_stage(stage));
+        staged.v.load(v_rows(), slot_rows(slot));
+      }
+    }
+  }
+  void end_step(StagedKv<c>& staged, int slot, int stage) const {
+    if constexpr (kConverts) {
+      constexpr Staging kStaging = StagedKv<c>::staging();
+      if constexpr (kStaging == Staging::late) {
+        staged.k.copy(k_rows(), slot_rows(slot), k_stage(stage));
+        staged.v.copy(v_rows(), slot_rows(slot), v_stage(stage));
+      } else {
+        if constexpr (kStaging == Staging::together) staged.k.store(k_stage(stage));
+        staged.v.store(v_stage(stage));
+      }
+    }
   }
 
  private:
+  u8* k_stage(int stage) const { return smem + kLayout.k + stage * kLayout.k_stage_bytes; }
+  u8* v_stage(int stage) const { return smem + kLayout.v + stage * kLayout.v_stage_bytes; }
+  Fp8Source k_rows() const {
+    return {static_cast<const u8*>(p.k) + t.kv_head * p.k_head_stride, p.k_page_stride,
+            p.k_token_stride};
+  }
+  Fp8Source v_rows() const {
+    return {static_cast<const u8*>(p.v) + t.kv_head * p.v_head_stride, p.v_page_stride,
+            p.v_token_stride};
+  }
+  // Found by find_rows().
+  RowTable slot_rows(int slot) const {
+    return {reinterpret_cast<const i32*>(smem + kLayout.row_page) + slot * c.tile_kv,
+            reinterpret_cast<const i32*>(smem + kLayout.row_slot) + slot * c.tile_kv};
+  }
+
+  void load_step(int slot, int stage) const {
+    load_rows<c.head_dim_qk, kLayout.qk_row>(
+        static_cast<const u16*>(p.k) + t.kv_head * p.k_head_stride, p.k_page_stride,
+        p.k_token_stride, slot, k_stage(stage));
+    load_rows<c.head_dim_vo, kLayout.vo_row>(
+        static_cast<const u16*>(p.v) + t.kv_head * p.v_head_stride, p.v_page_stride,
+        p.v_token_stride, slot, v_stage(stage));
+  }
+
   template <int head_dim, int row_elems>
   void load_rows(const u16* src, i64 page_stride, i64 token_stride, int slot, u8* stage) const {
     constexpr int kChunks = head_dim / 8;
     auto* dst = reinterpret_cast<u16*>(stage);
-    const auto* page_of = reinterpret_cast<const i32*>(smem + kLayout.row_page) + slot * c.tile_kv;
-    const auto* slot_of = reinterpret_cast<const i32*>(smem + kLayout.row_slot) + slot * c.tile_kv;
+    const RowTable rows = slot_rows(slot);
 #pragma unroll 4
     for (int i = tile::thread_index(); i < c.tile_kv * kChunks; i += kLayout.threads) {
       const int row = i / kChunks;
       const int col = i % kChunks * 8;
-      const int page = page_of[row];
-      const i64 offset = page < 0 ? 0 : page * page_stride + slot_of[row] * token_stride + col;
+      const int page = rows.page[row];
+      const i64 offset = page < 0 ? 0 : page * page_stride + rows.slot[row] * token_stride + col;
       copy_chunk<c.aligned>(dst + row * row_elems + col, src + offset, page >= 0);
     }
   }

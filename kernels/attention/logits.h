@@ -4,6 +4,7 @@
 #pragma once
 
 #include "attention/mask.h"
+#include "attention/scales.h"
 #include "attention/variant.h"
 
 namespace quire::kernels {
@@ -56,8 +57,12 @@ struct Logits {
     return c.variant != VariantKind::none || p.logits_soft_cap > 0.f || p.alibi_slopes;
   }
   // What brings the scores that transform() leaves behind to base 2.
+  static float to_base2(const AttentionParams& p, int kv_head) {
+    return (natural(p) ? 1.f : score_scale<c>(p, kv_head)) * tile::kLog2e;
+  }
   static float to_base2(const AttentionParams& p) {
-    return (natural(p) ? 1.f : p.sm_scale) * tile::kLog2e;
+    static_assert(!is_fp8(c.kv_dtype), "its KV heads may have scales of their own");
+    return to_base2(p, 0);
   }
 
   // Soft cap, ALiBi, and all of the custom variant, its mask too. kv_begin: token of column 0.
@@ -66,7 +71,7 @@ struct Logits {
     // One branch around the two takes fewer registers in kernels that want neither: 128, not 135,
     // in attention_sm80 for sm_80, head_dim 64, tile_q 16 (NVRTC 13.0).
     if (p.logits_soft_cap > 0.f || p.alibi_slopes) {
-      if (p.logits_soft_cap > 0.f) soft_cap(score, p);
+      if (p.logits_soft_cap > 0.f) soft_cap(score, p, t);
       if (p.alibi_slopes) add_alibi(score, p, t, kv_begin);
     }
     if constexpr (c.variant != VariantKind::none) apply_variant(score, p, t, kv_begin);
@@ -103,8 +108,8 @@ struct Logits {
 
  private:
   template <class Score>
-  static void soft_cap(Score& score, const AttentionParams& p) {
-    const float to_cap = p.sm_scale / p.logits_soft_cap;
+  static void soft_cap(Score& score, const AttentionParams& p, const WorkTile& t) {
+    const float to_cap = score_scale<c>(p, t.kv_head) / p.logits_soft_cap;
 #pragma unroll
     for (int i = 0; i < score_blocks(score); ++i) {
 #pragma unroll
@@ -119,7 +124,7 @@ struct Logits {
   // no registers from those who do not want it.
   template <class Score>
   void add_alibi(Score& score, const AttentionParams& p, const WorkTile& t, int kv_begin) const {
-    const float scale = p.logits_soft_cap > 0.f ? 1.f : p.sm_scale;
+    const float scale = p.logits_soft_cap > 0.f ? 1.f : score_scale<c>(p, t.kv_head);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const QueryRow row = query_row(p, t, thread_row + 8 * half);
@@ -141,7 +146,8 @@ struct Logits {
   void apply_variant(Score& score, const AttentionParams& p, const WorkTile& t,
                      int kv_begin) const {
     const typename VariantRows<c.variant>::Arguments args(p.variant);
-    const float scale = p.logits_soft_cap > 0.f || p.alibi_slopes ? 1.f : p.sm_scale;
+    const float scale =
+        p.logits_soft_cap > 0.f || p.alibi_slopes ? 1.f : score_scale<c>(p, t.kv_head);
 #pragma unroll
     for (int i = 0; i < score_blocks(score); ++i) {
 #pragma unroll

@@ -1,8 +1,10 @@
-// The last step of a row: sink, v_scale, base of lse, rounding. Shared by attention and its merge.
+// The last step of a row: sink, scale of v, base of lse, rounding. Shared by attention and its
+// merge.
 #pragma once
 
 #include "attention/attention_types.h"
 #include "attention/online_softmax.h"
+#include "attention/scales.h"
 #include "tile/vec.h"
 
 namespace quire::kernels {
@@ -17,7 +19,7 @@ inline void write_output_row(const AttentionParams& p, i64 token, i64 head, int 
     lse = state.lse;
     o_scale *= state.o_scale;
   }
-  o_scale *= p.v_scale;
+  o_scale *= value_scale<c>(p, static_cast<int>(is_fp8(c.kv_dtype) ? head / p.group_size : 0));
   T* dst = static_cast<T*>(p.out) + token * p.out_token_stride + head * p.out_head_stride + col;
   float scaled[8];
 #pragma unroll

@@ -17,6 +17,10 @@ struct f16 {
 struct f8e4m3 {
   u8 bits;
 };
+// 5 exponent bits, 2 mantissa bits, infinities: the top byte of an f16.
+struct f8e5m2 {
+  u8 bits;
+};
 
 inline float to_float(float x) { return x; }
 inline float to_float(bf16 x) { return float_from_bits(static_cast<u32>(x.bits) << 16); }
@@ -61,6 +65,82 @@ inline u32 pack2<f16>(float low, float high) {
   return y;
 }
 
+// How an 8-bit format becomes a 16-bit one. Exponent and mantissa, moved right by `shift` from the
+// top of the 16 bits, are the value times a power of two, denormal where the 8 bits are; `factor`
+// takes that out again. Codes from first_special on, without the sign, are infinities and NaN.
+template <class F8, class T>
+struct Widening;
+template <>
+struct Widening<f8e4m3, f16> {
+  static constexpr int shift = 1, exponent_bits = 5;
+  static constexpr u32 factor = 0x5c005c00, first_special = 0x7f;  // 2^8
+};
+template <>
+struct Widening<f8e4m3, bf16> {
+  static constexpr int shift = 4, exponent_bits = 8;
+  static constexpr u32 factor = 0x7b807b80, first_special = 0x7f;  // 2^120
+};
+template <>
+struct Widening<f8e5m2, bf16> {
+  static constexpr int shift = 3, exponent_bits = 8;
+  static constexpr u32 factor = 0x77807780, first_special = 0x7c;  // 2^112
+};
+
+// Products of two pairs.
+template <class T>
+inline u32 multiply2(u32 a, u32 b);
+template <>
+inline u32 multiply2<f16>(u32 a, u32 b) {
+  u32 y;
+  asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(y) : "r"(a), "r"(b));
+  return y;
+}
+template <>
+inline u32 multiply2<bf16>(u32 a, u32 b) {  // plus -0: sm_80 has no product alone
+  u32 y;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(y) : "r"(a), "r"(b), "r"(0x80008000));
+  return y;
+}
+
+// Bytes 0, 1 or 2, 3 of a word, each to the top of 16 bits.
+inline u32 low_bytes(u32 x) { return __byte_perm(x, 0, 0x1404); }
+inline u32 high_bytes(u32 x) { return __byte_perm(x, 0, 0x3424); }
+
+// Sixteen 8-bit elements to sixteen T, bf16 or f16, in their order; exact for every code, NaN stays
+// NaN. For every GPU: cvt knows 8-bit formats from sm_89 on only.
+template <class F8, class T>
+inline void widen16(u32 (&dst)[8], const u32 (&src)[4]) {
+  using W = Widening<F8, T>;
+  constexpr u32 kToSign = 0x01010101 * (0x80 - W::first_special);
+  u32 special = 0;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    special |= (src[i] & 0x7f7f7f7f) + kToSign;  // sets the sign of what is special
+    const u32 halves[2] = {low_bytes(src[i]), high_bytes(src[i])};
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const u32 magnitude = (halves[j] >> W::shift) & (0x7f007f00 >> W::shift);
+      dst[2 * i + j] = multiply2<T>((halves[j] & 0x80008000) | magnitude, W::factor);
+    }
+  }
+  if ((special & 0x80808080) == 0) return;  // nearly always
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const u32 signs = ((src[i] & 0x7f7f7f7f) + kToSign) & 0x80808080;
+    const u32 low = low_bytes(signs), high = high_bytes(signs);
+    dst[2 * i] |= low - (low >> W::exponent_bits);  // sets all bits of the exponent
+    dst[2 * i + 1] |= high - (high >> W::exponent_bits);
+  }
+}
+template <>
+inline void widen16<f8e5m2, f16>(u32 (&dst)[8], const u32 (&src)[4]) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    dst[2 * i] = low_bytes(src[i]);
+    dst[2 * i + 1] = high_bytes(src[i]);
+  }
+}
+
 // The C++ type that stores a DType.
 template <DType dtype>
 struct Storage;
@@ -79,6 +159,10 @@ struct Storage<DType::f16> {
 template <>
 struct Storage<DType::f8e4m3> {
   using type = f8e4m3;
+};
+template <>
+struct Storage<DType::f8e5m2> {
+  using type = f8e5m2;
 };
 template <>
 struct Storage<DType::u8> {

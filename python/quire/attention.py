@@ -92,6 +92,7 @@ class BatchAttention:
         and in tokens for ragged KV (``page_size`` 0); kv_indices: page ids; kv_last_page_len:
         ``[batch]``. Lists or integer arrays; arrays on a CUDA device are copied to the host, which
         waits for them, except kv_indices, which then stays where it is and must stay valid.
+        kv_dtype, o_dtype: as q_dtype unless given (o_dtype of an fp8 q: bf16).
         causal and window_left here only improve the balance; run() decides. fixed_split_size: split
         KV at exact multiples of this many tokens. checked: verify page ids on the device too.
         cuda_graph: for runs captured in a CUDA graph: the first such plan fixes shape, batch size,
@@ -117,7 +118,9 @@ class BatchAttention:
         head_dim_vo = head_dim_qk if head_dim_vo is None else head_dim_vo
         q_dtype = dtype_name(q_dtype)
         kv_dtype = q_dtype if kv_dtype is None else dtype_name(kv_dtype)
-        o_dtype = q_dtype if o_dtype is None else dtype_name(o_dtype)
+        if o_dtype is None:
+            o_dtype = "bf16" if q_dtype == "f8e4m3" else q_dtype
+        o_dtype = dtype_name(o_dtype)
         hnd = is_hnd(kv_layout, op)
         indices = None if kv_indices is None else self._plan_indices(kv_indices)
         last_page_len = None
@@ -179,8 +182,12 @@ class BatchAttention:
         window_left: int = -1,
         sm_scale: Optional[float] = None,
         logits_soft_cap: float = 0.0,
+        q_scale: float = 1.0,
         k_scale: float = 1.0,
         v_scale: float = 1.0,
+        q_scales: Optional[Array] = None,
+        k_scales: Optional[Array] = None,
+        v_scales: Optional[Array] = None,
         lse_base: Any = "e",
         custom_mask: Optional[Array] = None,
         mask_indptr: Optional[Array] = None,
@@ -198,7 +205,9 @@ class BatchAttention:
         ``[total_q, num_qo_heads]``, logarithm to lse_base (2 or "e").
         causal: row i sees kv tokens ``0 .. kv_len - qo_len + i``; window_left >= 0: and at most
         that many to the left of it. sm_scale: ``1 / sqrt(head_dim_qk)`` unless given.
-        logits_soft_cap > 0: ``cap * tanh(logits / cap)``. k_scale, v_scale: of an fp8 cache.
+        logits_soft_cap > 0: ``cap * tanh(logits / cap)``. q_scale, k_scale, v_scale: what the
+        tensors are multiplied by, as fp8 ones want it; q_scales (f32 ``[num_qo_heads]``), k_scales
+        and v_scales (``[num_kv_heads]``): a head's own, times those, only for tensors that are fp8.
         custom_mask: u8 bits, little-endian, request r from byte ``mask_indptr[r]`` (i32
         ``[batch + 1]``), bit ``row * kv_len + token``. sinks: f32 ``[num_qo_heads]``.
         alibi_slopes: f32 ``[num_qo_heads]``: adds ``slope * (token - (kv_len - qo_len + i))`` to
@@ -233,8 +242,12 @@ class BatchAttention:
             window_left,
             sm_scale,
             logits_soft_cap,
+            q_scale,
             k_scale,
             v_scale,
+            export(q_scales),
+            export(k_scales),
+            export(v_scales),
             is_base_2(lse_base, op),
             export(custom_mask),
             export(mask_indptr),

@@ -127,10 +127,13 @@ class ItemRunner {
     for (int r = 0; r < num_rows_; ++r) {
       const RowPosition row = row_position(p_, item_.request, item_.kv_head, item_.q_begin + r);
       const std::int64_t offset = row.token * p_.q_token_stride + row.head * p_.q_head_stride;
-      simd::to_float(to_dtype(c_.q_dtype), element(p_.q, c_.q_dtype, offset), c_.head_dim_qk,
-                     q_ + std::int64_t{r} * c_.head_dim_qk);
+      float* q = q_ + std::int64_t{r} * c_.head_dim_qk;
+      simd::to_float(to_dtype(c_.q_dtype), element(p_.q, c_.q_dtype, offset), c_.head_dim_qk, q);
+      float scale = p_.sm_scale;
+      if (p_.q_scales != nullptr) scale *= p_.q_scales[row.head];
+      if (p_.k_scales != nullptr) scale *= p_.k_scales[item_.kv_head];
+      simd::scale(q, c_.head_dim_qk, scale);
     }
-    simd::scale(q_, std::int64_t{num_rows_} * c_.head_dim_qk, p_.sm_scale);
   }
 
   void step(Tokens block) {

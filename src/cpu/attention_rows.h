@@ -40,6 +40,7 @@ inline RowPosition row_position(const kernels::AttentionParams& p, std::int32_t 
 inline void write_row(const kernels::AttentionConfig& c, const kernels::AttentionParams& p,
                       RowPosition row, float* o, float lse) {
   float factor = p.v_scale;
+  if (p.v_scales != nullptr) factor *= p.v_scales[row.head / p.group_size];
   if (p.sinks != nullptr) {
     const float sink = p.sinks[row.head];
     const float largest = std::max(lse, sink);

@@ -81,7 +81,7 @@ int head_dim(const AttentionConfig& shape) {
 }
 
 void add_sm90(const AttentionDemand& demand, std::vector<AttentionChoice>& choices) {
-  if (demand.compute_major != 9) return;
+  if (demand.compute_major != 9 || kernels::is_fp8(demand.shape.kv_dtype)) return;
   const auto add = [&](const Sm90Tile& t, bool boxes) {
     if (head_dim(demand.shape) > t.max_head_dim || demand.mean_packed_rows <= t.min_rows) return;
     if (boxes && !boxes_fit(demand, t)) return;
@@ -121,11 +121,14 @@ const char* dtype_name(DType dtype) { return kernels::literal(dtype) + sizeof("D
 }  // namespace
 
 std::string attention_unsupported(const AttentionConfig& shape) {
+  if (shape.q_dtype == DType::f8e4m3) {
+    return "q_dtype: got f8e4m3, expected f16 or bf16 on CUDA: fp8 queries are only on Hopper";
+  }
   if (shape.q_dtype != DType::f16 && shape.q_dtype != DType::bf16) {
     return fmt::format("q_dtype: got {}, expected f16 or bf16 on CUDA", dtype_name(shape.q_dtype));
   }
-  if (shape.kv_dtype != shape.q_dtype) {
-    return fmt::format("kv_dtype: got {}, expected {} (as q_dtype) on CUDA",
+  if (shape.kv_dtype != shape.q_dtype && !kernels::is_fp8(shape.kv_dtype)) {
+    return fmt::format("kv_dtype: got {}, expected {} (as q_dtype), f8e4m3 or f8e5m2 on CUDA",
                        dtype_name(shape.kv_dtype), dtype_name(shape.q_dtype));
   }
   if (shape.o_dtype != DType::f16 && shape.o_dtype != DType::bf16 && shape.o_dtype != DType::f32) {

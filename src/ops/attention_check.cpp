@@ -105,6 +105,7 @@ void check_scalars(const AttentionOptions& options) {
   };
   at_least_0("sm_scale", options.sm_scale);
   at_least_0("logits_soft_cap", options.logits_soft_cap);
+  check::finite_positive(kOp, "q_scale", options.q_scale);
   check::finite_positive(kOp, "k_scale", options.k_scale);
   check::finite_positive(kOp, "v_scale", options.v_scale);
   if (options.window_left < -1) {
@@ -162,14 +163,40 @@ void check_floats(const check::Arg& arg, const check::Arg& like) {
   check::contiguous(arg);
 }
 
-void check_per_head(std::string_view name, const std::optional<TensorView>& values,
-                    const AttentionShape& shape, const check::Arg& like) {
+// A number of heads and what it is called.
+struct Heads {
+  int count;
+  std::string_view name;
+};
+
+void check_per_head(std::string_view name, const std::optional<TensorView>& values, Heads heads,
+                    const check::Arg& like) {
   if (!values) return;
   const check::Arg arg{kOp, name, *values};
   check::rank(arg, 1);
-  check::dim(arg, 0, shape.num_qo_heads, "num_qo_heads");
+  check::dim(arg, 0, heads.count, heads.name);
   check_floats(arg, like);
   check::memory(arg);
+}
+
+// Only kernels for fp8 read scales a head.
+void check_only_for_fp8(std::string_view name, const std::optional<TensorView>& values,
+                        std::string_view dtype_name, DType dtype) {
+  if (!values || dtype == DType::f8e4m3 || dtype == DType::f8e5m2) return;
+  check::fail(
+      kOp, name, "a tensor",
+      fmt::format("none: {} is {}, scales a head are for fp8", dtype_name, quire::name(dtype)));
+}
+
+void check_scales(const AttentionOptions& options, const AttentionShape& shape,
+                  const check::Arg& like) {
+  const Heads qo{shape.num_qo_heads, "num_qo_heads"}, kv{shape.num_kv_heads, "num_kv_heads"};
+  check_only_for_fp8("q_scales", options.q_scales, "q_dtype", shape.q_dtype);
+  check_only_for_fp8("k_scales", options.k_scales, "kv_dtype", shape.kv_dtype);
+  check_only_for_fp8("v_scales", options.v_scales, "kv_dtype", shape.kv_dtype);
+  check_per_head("q_scales", options.q_scales, qo, like);
+  check_per_head("k_scales", options.k_scales, kv, like);
+  check_per_head("v_scales", options.v_scales, kv, like);
 }
 
 }  // namespace
@@ -205,8 +232,10 @@ void check_arguments(const AttentionArguments& args, const PlannedAttention& pla
   }
   check_scalars(args.options);
   check_mask(args.options, planned, q);
-  check_per_head("sinks", args.options.sinks, shape, q);
-  check_per_head("alibi_slopes", args.options.alibi_slopes, shape, q);
+  const Heads qo_heads{shape.num_qo_heads, "num_qo_heads"};
+  check_per_head("sinks", args.options.sinks, qo_heads, q);
+  check_per_head("alibi_slopes", args.options.alibi_slopes, qo_heads, q);
+  check_scales(args.options, shape, q);
   check_variant_values(planned.custom(), args.options, args.lse.has_value(), q);
 }
 

@@ -44,9 +44,10 @@ void check_shape(const AttentionShape& shape) {
   }
   check_head_dim("head_dim_qk", shape.head_dim_qk);
   check_head_dim("head_dim_vo", shape.head_dim_vo);
-  check_dtype("q_dtype", shape.q_dtype, {DType::f32, DType::f16, DType::bf16});
+  check_dtype("q_dtype", shape.q_dtype, {DType::f32, DType::f16, DType::bf16, DType::f8e4m3});
   check_dtype("kv_dtype", shape.kv_dtype,
               {DType::f32, DType::f16, DType::bf16, DType::f8e4m3, DType::f8e5m2});
+  if (shape.q_dtype == DType::f8e4m3) check_dtype("kv_dtype", shape.kv_dtype, {DType::f8e4m3});
   check_dtype("o_dtype", shape.o_dtype, {DType::f32, DType::f16, DType::bf16});
 }
 

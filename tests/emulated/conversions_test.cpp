@@ -63,6 +63,55 @@ void test_widen(const Format& f) {
 TEST_F(Conversions, EveryBf16BecomesItsFloat) { test_widen(kBf16); }
 TEST_F(Conversions, EveryF16BecomesItsFloat) { test_widen(kF16); }
 
+// The value of an 8-bit pattern with 4 exponent bits, by the OCP definition: no infinity, one NaN.
+double decode_e4m3(std::uint32_t bits) {
+  const int exponent = static_cast<int>(bits >> 3) & 15, mantissa = static_cast<int>(bits) & 7;
+  if (exponent == 15 && mantissa == 7) return NAN;
+  const int implied = exponent == 0 ? 0 : 8;
+  return (bits >> 7 ? -1 : 1) * std::ldexp(mantissa + implied, std::max(exponent, 1) - 7 - 3);
+}
+
+// Every code in each of the 16 places, beside others that are special and others that are not.
+std::vector<std::uint8_t> all_bytes_everywhere() {
+  std::vector<std::uint8_t> bytes;
+  for (int step : {1, 37}) {
+    for (int first = 0; first < 16; ++first) {
+      for (int i = 0; i < 256; ++i) bytes.push_back(static_cast<std::uint8_t>(first + i * step));
+    }
+  }
+  return bytes;
+}
+
+void test_widen_bytes(int exponent_bits, const Format& f) {
+  const std::vector<std::uint8_t> bytes = all_bytes_everywhere();
+  const auto count = static_cast<int>(bytes.size());
+  const TestTensor a = TestTensor::bytes(bytes);
+  const TestTensor out = TestTensor::poisoned({count}, f.dtype);
+  run_primitive({.header = "conversions.cuh",
+                 .function = "widen_bytes",
+                 .config = {.dtype = f.kernel_dtype, .n = exponent_bits},
+                 .params = {.a = a.view().data, .out = out.view().data, .count = count},
+                 .threads = 256,
+                 .grid_x = count / 16 / 256 + 1});
+  const std::vector<double> got = out.values();
+  EXPECT_TRUE(out.guards_intact());
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    const std::uint32_t code = bytes[i];
+    const double exact = exponent_bits == 4 ? decode_e4m3(code) : decode(code << 8, kF16);
+    if (std::isnan(exact)) {
+      ASSERT_TRUE(std::isnan(got[i])) << "code " << code << " at " << i;
+    } else {
+      ASSERT_EQ(got[i], exact) << "code " << code << " at " << i;
+      ASSERT_EQ(std::signbit(got[i]), std::signbit(exact)) << "code " << code << " at " << i;
+    }
+  }
+}
+
+TEST_F(Conversions, EveryF8e4m3BecomesItsF16) { test_widen_bytes(4, kF16); }
+TEST_F(Conversions, EveryF8e4m3BecomesItsBf16) { test_widen_bytes(4, kBf16); }
+TEST_F(Conversions, EveryF8e5m2BecomesItsF16) { test_widen_bytes(5, kF16); }
+TEST_F(Conversions, EveryF8e5m2BecomesItsBf16) { test_widen_bytes(5, kBf16); }
+
 // The nearest pattern, ties to the even one: found by search among all.
 std::uint32_t nearest(float x, const Format& f) {
   const std::uint32_t sign = std::signbit(x) ? 0x8000u : 0;

@@ -59,7 +59,11 @@ std::vector<BadPlan> bad_shapes() {
       {[](PlanArrays& a) { a.shape.page_size = 0; }, kInvalid,
        "page_size: got 0, expected 1 or more"},
       {[](PlanArrays& a) { a.shape.q_dtype = DType::i32; }, kWrongType,
-       "q_dtype: got i32, expected f32 or f16 or bf16"},
+       "q_dtype: got i32, expected f32 or f16 or bf16 or f8e4m3"},
+      {[](PlanArrays& a) { a.shape.q_dtype = DType::f8e5m2; }, kWrongType,
+       "q_dtype: got f8e5m2, expected f32 or f16 or bf16 or f8e4m3"},
+      {[](PlanArrays& a) { a.shape.q_dtype = DType::f8e4m3; }, kWrongType,
+       "kv_dtype: got bf16, expected f8e4m3"},
       {[](PlanArrays& a) { a.shape.kv_dtype = DType::u8; }, kWrongType,
        "kv_dtype: got u8, expected f32 or f16 or bf16 or f8e4m3 or f8e5m2"},
       {[](PlanArrays& a) { a.shape.o_dtype = DType::f8e4m3; }, kWrongType,
@@ -140,16 +144,19 @@ TEST(AttentionErrors, RaggedPlanWantsNoPages) {
 TEST(AttentionErrors, ShapesWithoutCudaKernel) {
   if (test_device().is_cpu()) GTEST_SKIP() << "the CPU backend has all dtypes";
   BatchAttention attention(test_device());
-  for (const DType kv : {DType::f8e4m3, DType::f32}) {
+  const auto plan = [&](DType q, DType kv) {
     PlanArrays arrays;
+    arrays.shape.q_dtype = q;
     arrays.shape.kv_dtype = kv;
-    try {
-      arrays.plan(attention);
-      ADD_FAILURE() << "no error for " << name(kv);
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), ErrorCode::not_implemented) << error.what();
-    }
-  }
+    arrays.plan(attention);
+  };
+  expect_error(
+      [&] { plan(DType::bf16, DType::f32); }, ErrorCode::not_implemented,
+      "attention: kv_dtype: got f32, expected bf16 (as q_dtype), f8e4m3 or f8e5m2 on CUDA");
+  if (!is_emulated()) return;  // a real one may be Hopper
+  expect_error([&] { plan(DType::f8e4m3, DType::f8e4m3); }, ErrorCode::not_implemented,
+               "attention: q_dtype: got f8e4m3, expected f16 or bf16 on CUDA: fp8 queries are only "
+               "on Hopper");
 }
 
 // Everything run() takes, good until spoilt.
@@ -217,6 +224,14 @@ std::vector<BadRun> bad_options() {
        "sm_scale: got nan, expected a finite number of 0 or more"},
       {[](RunArguments& a) { a.options.logits_soft_cap = INFINITY; }, kInvalid,
        "logits_soft_cap: got inf, expected a finite number of 0 or more"},
+      {[](RunArguments& a) { a.options.q_scale = -1; }, kInvalid,
+       "q_scale: got -1, expected a finite number above 0"},
+      {[](RunArguments& a) { a.options.q_scales = a.floats; }, kInvalid,
+       "q_scales: got a tensor, expected none: q_dtype is bf16, scales a head are for fp8"},
+      {[](RunArguments& a) { a.options.k_scales = a.floats.view().slice(0, 0, 2); }, kInvalid,
+       "k_scales: got a tensor, expected none: kv_dtype is bf16, scales a head are for fp8"},
+      {[](RunArguments& a) { a.options.v_scales = a.floats.view().slice(0, 0, 2); }, kInvalid,
+       "v_scales: got a tensor, expected none: kv_dtype is bf16, scales a head are for fp8"},
       {[](RunArguments& a) { a.options.k_scale = 0; }, kInvalid,
        "k_scale: got 0, expected a finite number above 0"},
       {[](RunArguments& a) { a.options.v_scale = NAN; }, kInvalid,
@@ -274,6 +289,39 @@ TEST(AttentionErrors, BadRunsAreNamedAndWriteNothing) {
     for (const double x : a.out_tensor.values()) ASSERT_TRUE(std::isnan(x)) << row.text;
     for (const double x : a.lse_tensor.values()) ASSERT_TRUE(std::isnan(x)) << row.text;
   }
+}
+
+TEST(AttentionErrors, ScalesOfHeads) {
+  AttentionCase c{.qo_lens = {1, 2}, .kv_lens = {20, 7}};
+  c.shape.kv_dtype = DType::f8e4m3;
+  const AttentionBatch batch(c);
+  const TestTensor floats = TestTensor::random({4}, DType::f32, 1);
+  const TestTensor out = TestTensor::poisoned(batch.out_shape(), DType::bf16);
+  BatchAttention attention(test_device());
+  batch.plan(attention);
+  const TensorView good = floats.view().slice(0, 0, 2);
+  TensorView ints = good, strided = good, elsewhere = good;
+  ints.dtype = DType::i32;
+  strided.strides[0] = 2;
+  elsewhere.device = other_device();
+  const auto expect = [&](const AttentionOptions& options, ErrorCode code,
+                          const std::string& text) {
+    expect_error([&] { attention.run(batch.q(), batch.kv(), out, {}, options); }, code,
+                 "attention.run: " + text);
+  };
+  expect({.k_scales = floats}, kInvalid,
+         "k_scales: got 4 in dimension 0 (shape [4]), expected 2 (num_kv_heads)");
+  expect({.v_scales = floats}, kInvalid,
+         "v_scales: got 4 in dimension 0 (shape [4]), expected 2 (num_kv_heads)");
+  expect({.k_scales = ints}, kWrongType, "k_scales: got i32, expected f32");
+  expect({.v_scales = strided}, kInvalid,
+         "v_scales: got strides [2] for shape [2], expected a contiguous tensor");
+  expect({.v_scales = elsewhere}, kInvalid,
+         "v_scales: got " + to_string(other_device()) + ", expected " + to_string(test_device()) +
+             ", the device of q");
+  expect({.q_scales = floats}, kInvalid,
+         "q_scales: got a tensor, expected none: q_dtype is bf16, scales a head are for fp8");
+  for (const double x : out.values()) ASSERT_TRUE(std::isnan(x));
 }
 
 TEST(AttentionErrors, PageOutsideThePool) {

@@ -184,15 +184,85 @@ void add_edges(std::vector<AttentionCase>& cases) {
   cases.push_back(no_queries);
 }
 
-void add_fp8(std::vector<AttentionCase>& cases) {
-  if (test_device().is_cuda()) return;  // not_implemented there; see attention_errors_test.cpp
+// Every type of q with an fp8 cache, whole and in parts, with scales of tensors and of heads.
+void add_fp8_caches(std::vector<AttentionCase>& cases) {
   for (const DType kv : {DType::f8e4m3, DType::f8e5m2}) {
-    AttentionCase c = mixed("kv_" + std::string(name(kv)));
-    c.shape.kv_dtype = kv;
-    c.k_scale = 0.25f;
-    c.v_scale = 1.5f;
-    c.causal = true;
+    for (const DType q : dtypes()) {
+      for (const bool prefill : {false, true}) {
+        const std::string types = std::string(name(kv)) + "_" + std::string(name(q));
+        AttentionCase c = prefill ? mixed("mixed_kv_" + types) : decode("decode_kv_" + types);
+        set_dtype(c, q);
+        c.shape.kv_dtype = kv;
+        c.head_scales = true;
+        c.causal = prefill;
+        cases.push_back(c);
+      }
+    }
+  }
+  const auto add = [&cases](AttentionCase c, auto&& change) {
+    c.shape.kv_dtype = DType::f8e4m3;
+    change(c);
     cases.push_back(c);
+  };
+  add(mixed("kv_f8_tensor_scales"),
+      [](AttentionCase& c) { c.q_tensor_scale = 2, c.k_scale = 0.25f, c.v_scale = 1.5f; });
+  add(mixed("kv_f8_all_scales"), [](AttentionCase& c) {
+    c.head_scales = c.causal = true;
+    c.k_scale = 0.25f, c.v_scale = 1.5f;
+  });
+  for (const bool sinks : {false, true}) {
+    add(mixed(std::string("kv_f8_split") + (sinks ? "_sinks" : "")), [&](AttentionCase& c) {
+      c.plan.fixed_split_size = 16;
+      c.head_scales = true;
+      c.sinks = c.causal = sinks;
+      c.v_scale = 2;
+    });
+  }
+  add(mixed("kv_f8_logits"), [](AttentionCase& c) {
+    c.alibi = c.head_scales = true;
+    c.logits_soft_cap = 1.5f;
+  });
+  add(mixed("kv_f8_alibi"), [](AttentionCase& c) { c.alibi = c.head_scales = true; });
+  add(mixed("kv_f8_masks"), [](AttentionCase& c) {
+    c.custom_mask = c.causal = c.head_scales = true;
+    c.window_left = 20;
+  });
+  for (const bool prefill : {false, true}) {
+    const std::string suffix = prefill ? "_mixed" : "_decode";
+    const auto base = [&](const std::string& name) {
+      return prefill ? mixed(name + suffix) : decode(name + suffix);
+    };
+    add(base("kv_f8_odd_strides"), [](AttentionCase& c) { c.odd_stride = 3; });
+    add(base("kv_f8_packed_hnd"), [](AttentionCase& c) {
+      c.packed_kv = c.head_scales = true;
+      c.shape.layout = KvLayout::hnd;
+      c.shape.page_size = 5;
+    });
+    add(base("kv_f8_ragged"), [](AttentionCase& c) { c.shape.page_size = 0; });
+    for (const int dim : {16, 80, 128, 192, 256}) {
+      add(base("kv_f8_dim" + std::to_string(dim)), [&](AttentionCase& c) {
+        if (is_emulated()) c.shape.num_qo_heads = 2, c.shape.num_kv_heads = 1;
+        c.shape.head_dim_qk = dim;
+        c.shape.head_dim_vo = dim == 192 ? 128 : dim;
+      });
+    }
+  }
+}
+
+void add_fp8_queries(std::vector<AttentionCase>& cases) {
+  if (test_device().is_cuda()) return;  // not_implemented there; see attention_errors_test.cpp
+  for (const DType o : {DType::bf16, DType::f16, DType::f32}) {
+    for (const bool prefill : {false, true}) {
+      const std::string suffix = "_f8_" + std::string(name(o));
+      AttentionCase c = prefill ? mixed("mixed" + suffix) : decode("decode" + suffix);
+      c.shape.q_dtype = c.shape.kv_dtype = DType::f8e4m3;
+      c.shape.o_dtype = o;
+      c.head_scales = prefill;
+      c.causal = prefill;
+      c.q_tensor_scale = 0.5f;
+      c.logits_soft_cap = prefill ? 4 : 0;
+      cases.push_back(c);
+    }
   }
 }
 
@@ -204,7 +274,8 @@ std::vector<AttentionCase> all_cases() {
   add_masks(cases);
   add_splits(cases);
   add_edges(cases);
-  add_fp8(cases);
+  add_fp8_caches(cases);
+  add_fp8_queries(cases);
   return cases;
 }
 

@@ -71,6 +71,13 @@ std::vector<AttentionCase> all_cases() {
     c.sinks = true;  // the option joins any variant
     cases.push_back(c);
   }
+  for (const VariantCase& variant : {soft_cap_variant(), sigmoid_variant(kKvHeads)}) {
+    for (AttentionCase c : batches("fp8_cache_" + variant.variant.name, variant)) {
+      c.shape.kv_dtype = DType::f8e4m3;
+      c.head_scales = true;
+      cases.push_back(c);
+    }
+  }
   return cases;
 }
 

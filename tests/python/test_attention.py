@@ -115,6 +115,39 @@ def test_fp8_cache(torch, close):
     close(out.numpy(), case.expected()[0], 1e-5)
 
 
+E4M3 = "float8_e4m3fn"
+
+
+def as_e4m3(lib, case, q_scales, k_scales, v_scales):
+    """(q, k_cache, v_cache) of the case in fp8; the case becomes what they and the scales mean."""
+    arrays = [lib.array(x, E4M3) for x in (case.q, case.k_cache, case.v_cache)]
+    rounded = [[lib.numpy(lib.array(x, E4M3)) for x in rows] for rows in (case.k, case.v)]
+    case.q = lib.numpy(arrays[0]) * q_scales[:, None]
+    case.k = [x * k_scales[:, None] for x in rounded[0]]
+    case.v = [x * v_scales[:, None] for x in rounded[1]]
+    return arrays
+
+
+@pytest.mark.parametrize("o_dtype, tolerance", [(None, 1e-2), ("float16", 2e-3)])
+def test_fp8_queries_and_scales_of_heads(lib, close, o_dtype, tolerance):
+    if lib.device != "cpu":
+        pytest.skip("needs a Hopper GPU")
+    case = PagedCase([1, 5, 0, 3], [7, 5, 9, 40], page_size=4, **SHAPE)
+    scales = [np.array(x, np.float32) for x in ([0.5, 1, 1.5, 2], [0.75, 0.25], [3, 0.5])]
+    q, *pools = as_e4m3(lib, case, *scales)
+    engine = quire.BatchAttention(lib.device)
+    engine.plan(
+        case.qo_indptr, *case.table(), **PLAN, page_size=4, q_dtype="f8e4m3", o_dtype=o_dtype
+    )
+    tensors = [lib.array(x, "float32") for x in scales]
+    names = ("q_scales", "k_scales", "v_scales")
+    out = engine.run(q, *pools, causal=True, q_scale=2.0, v_scale=0.5, **dict(zip(names, tensors)))
+    case.q *= 2.0
+    close(lib.numpy(out) * 2.0, case.expected(causal=True)[0], tolerance)
+    with pytest.raises(ValueError, match=r"k_scales: got 4 .* expected 2 \(num_kv_heads\)"):
+        engine.run(q, *pools, k_scales=tensors[0])
+
+
 def test_split_kv_and_workspace(close):
     from conftest import NumpyLibrary
 

@@ -304,7 +304,6 @@ def test_plan_options_not_built(option):
     [
         {"kv_cache_sf": np.zeros(1)},
         {"skip_softmax_threshold_scale_factor": 1.0},
-        {"k_scale": np.ones(2)},
     ],
     ids=lambda o: next(iter(o)),
 )
@@ -328,12 +327,6 @@ def test_refused_at_construction():
         fi.BatchPrefillWithPagedKVCacheWrapper(workspace, "NDH")
     for backend in ("auto", "fa2", "fa3"):
         fi.BatchPrefillWithRaggedKVCacheWrapper(workspace, backend=backend)
-
-
-def test_fp8_query_scales_per_head_are_refused():
-    x = np.zeros((2, 4, 64), np.float32)
-    with pytest.raises(NotImplementedError, match="scale_q"):
-        fi.single_prefill_with_kv_cache(x, x, x, scale_q=np.ones(4))
 
 
 def test_layout_that_lies(workspace, torch):

@@ -91,6 +91,38 @@ def test_captured_decode_follows_later_plans():
         plan([200, 200, 200])
 
 
+def test_captured_run_reads_the_scales_of_an_fp8_cache_anew():
+    workspace = torch.empty(32 << 20, dtype=torch.uint8, device=DEVICE)
+    buffers = [torch.empty(n, dtype=torch.int32, device=DEVICE) for n in (4, NUM_PAGES, 3)]
+    wrapper = flashinfer.CUDAGraphBatchDecodeWithPagedKVCacheWrapper(workspace, *buffers)
+    pool, q, out = cache().to(torch.float8_e4m3fn), queries(3), torch.empty_like(queries(3))
+    scales = torch.ones((2, KV_HEADS), device=DEVICE)  # of K, of V
+    kv_lens = [5, 90, 130]
+    wrapper.plan(
+        *page_table(kv_lens, DEVICE),
+        HEADS,
+        KV_HEADS,
+        HEAD_DIM,
+        PAGE_SIZE,
+        q_data_type=torch.bfloat16,
+        kv_data_type=torch.float8_e4m3fn,
+    )
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        wrapper.run(q, pool, out=out, k_scale=scales[0], v_scale=scales[1])
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        wrapper.run(q, pool, out=out, k_scale=scales[0], v_scale=scales[1])
+    for values in ([[1, 1], [1, 1]], [[0.5, 2], [3, 0.25]]):
+        scales.copy_(torch.tensor(values))
+        out.fill_(float("nan"))
+        graph.replay()
+        torch.cuda.synchronize()
+        scaled = pool.double() * scales.double()[:, None, :, None]  # [pages, 2, tokens, heads, dim]
+        assert error(out, exact(q, scaled, kv_lens, [1, 1, 1])) < 4e-3, values
+
+
 def test_run_waits_for_the_current_stream_only():
     """Work enqueued before on the same side stream is seen: the kernel goes to that stream."""
     kv_lens, qo_lens = [40, 7], [3, 2]

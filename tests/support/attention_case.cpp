@@ -40,6 +40,24 @@ double tolerance(DType dtype) {
   }
 }
 
+bool is_fp8(DType dtype) { return dtype == DType::f8e4m3 || dtype == DType::f8e5m2; }
+
+// Different for every head, and from one tensor to the next.
+TestTensor scales_of_heads(int heads, double first) {
+  std::vector<double> scales;
+  for (int head = 0; head < heads; ++head) scales.push_back(first * (1 + 0.75 * head));
+  return TestTensor::from(scales, {heads}, DType::f32);
+}
+
+// Multiplies the rows of [rows, heads, width] by the scale of their head.
+void scale_heads(std::vector<double>& rows, const std::optional<TestTensor>& scales, int width) {
+  if (!scales) return;
+  const std::vector<double> factors = scales->values();
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    rows[i] *= factors[i / static_cast<std::size_t>(width) % factors.size()];
+  }
+}
+
 // Operands are rounded too: the probabilities on a GPU, so the coarsest type decides.
 double tolerance(const AttentionShape& shape) {
   return std::max(tolerance(shape.o_dtype), tolerance(shape.q_dtype));
@@ -88,6 +106,13 @@ AttentionBatch::AttentionBatch(const AttentionCase& c, std::uint64_t seed)
     std::vector<double> slopes;
     for (int head = 0; head < c.shape.num_qo_heads; ++head) slopes.push_back(std::exp2(-head));
     alibi_slopes_ = TestTensor::from(slopes, {c.shape.num_qo_heads}, DType::f32);
+  }
+  if (c.head_scales && is_fp8(c.shape.q_dtype)) {
+    q_scales_ = scales_of_heads(c.shape.num_qo_heads, 0.5);
+  }
+  if (c.head_scales && is_fp8(c.shape.kv_dtype)) {
+    k_scales_ = scales_of_heads(c.shape.num_kv_heads, 0.75);
+    v_scales_ = scales_of_heads(c.shape.num_kv_heads, 0.375);
   }
   if (c.variant) {
     case_.plan.variant = c.variant->variant;
@@ -184,12 +209,16 @@ AttentionOptions AttentionBatch::options() const {
                            .window_left = case_.window_left,
                            .sm_scale = case_.sm_scale,
                            .logits_soft_cap = case_.logits_soft_cap,
+                           .q_scale = case_.q_tensor_scale,
                            .k_scale = case_.k_scale,
                            .v_scale = case_.v_scale,
                            .lse_base = case_.lse_base};
   if (mask_) options.custom_mask = *mask_;
   if (mask_indptr_) options.mask_indptr = *mask_indptr_;
   if (sinks_) options.sinks = *sinks_;
+  if (q_scales_) options.q_scales = *q_scales_;
+  if (k_scales_) options.k_scales = *k_scales_;
+  if (v_scales_) options.v_scales = *v_scales_;
   if (alibi_slopes_) options.alibi_slopes = *alibi_slopes_;
   for (const TestTensor& tensor : variant_tensors_) options.variant_tensors.push_back(tensor);
   if (case_.variant) options.variant_scalars = case_.variant->scalars;
@@ -268,8 +297,8 @@ AttentionAnswer AttentionBatch::reference() const {
       .head_dim_vo = vo,
       .causal = case_.causal,
       .window_left = case_.window_left,
-      .sm_scale =
-          (case_.sm_scale > 0 ? double{case_.sm_scale} : 1 / std::sqrt(double(qk))) * case_.k_scale,
+      .sm_scale = (case_.sm_scale > 0 ? double{case_.sm_scale} : 1 / std::sqrt(double(qk))) *
+                  case_.q_tensor_scale * case_.k_scale,
       .logits_soft_cap = case_.logits_soft_cap,
       .v_scale = case_.v_scale,
       .base_two = case_.lse_base == LseBase::two,
@@ -301,6 +330,9 @@ AttentionAnswer AttentionBatch::reference() const {
         request.v.insert(request.v.end(), value, value + vo);
       }
     }
+    scale_heads(request.q, q_scales_, qk);
+    scale_heads(request.k, k_scales_, qk);
+    scale_heads(request.v, v_scales_, vo);
     const ReferenceResult result = reference_attention(request, options);
     answer.out.insert(answer.out.end(), result.out.begin(), result.out.end());
     answer.lse.insert(answer.lse.end(), result.lse.begin(), result.lse.end());

@@ -27,6 +27,8 @@ struct AttentionCase {
   float sm_scale = 0;
   float logits_soft_cap = 0;
   float k_scale = 1, v_scale = 1;
+  float q_tensor_scale = 1;  // the option q_scale
+  bool head_scales = false;  // q_scales, k_scales and v_scales of the tensors that are fp8
   bool sinks = false;
   bool alibi = false;
   bool custom_mask = false;
@@ -93,6 +95,7 @@ class AttentionBatch {
   TestTensor qo_indptr_, kv_indptr_, kv_indices_, last_page_len_;
   std::vector<std::vector<bool>> mask_bits_;  // [batch][qo_len * kv_len]
   std::optional<TestTensor> mask_, mask_indptr_, sinks_, alibi_slopes_;
+  std::optional<TestTensor> q_scales_, k_scales_, v_scales_;
   std::vector<TestTensor> variant_tensors_;
 };
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+import math
+from typing import Any, Dict, Optional, Tuple
 
 from .._arrays import arrays_of
 
@@ -47,31 +48,56 @@ def check_pos_encoding_mode(op: str, mode: str) -> None:
         raise ValueError(f"{op}: pos_encoding_mode: got {mode!r}, expected 'NONE'")
 
 
-def scale(op: str, name: str, value: Any) -> float:
-    """A scale given as a number or as a tensor of one element on the host; 1 when absent."""
-    if value is None:
-        return 1.0
-    if hasattr(value, "shape"):
-        count = 1
-        for size in value.shape:
-            count *= size
-        if count != 1 or arrays_of(value).device(value) != "cpu":
-            raise NotImplementedError(
-                f"{op}: {name}: got a tensor of {count} elements on "
-                f"{arrays_of(value).device(value)}, expected a number: scales per head or on a "
-                "device are not implemented"
+def scales(op: str, kv_layout: str, q: Any, k: Any, **values: Any) -> Dict[str, Any]:
+    """q_scale, k_scale and v_scale as options of :meth:`quire.BatchAttention.run`.
+
+    A number, or a tensor of one element on the host, scales a whole tensor; a tensor with an
+    element a head scales heads, and one element on a device is repeated for all of them.
+    """
+    num_kv_heads = k.shape[-2 if kv_layout == "NHD" else -3]
+    options: Dict[str, Any] = {}
+    for name, value in values.items():
+        if value is None:
+            continue
+        if not hasattr(value, "shape"):
+            options[name] = float(value)
+            continue
+        arrays = arrays_of(value)
+        num_elements = math.prod(value.shape)
+        if num_elements == 1 and arrays.device(value) == "cpu":
+            options[name] = float(value.reshape(-1)[0])
+            continue
+        num_heads = q.shape[-2] if name == "q_scale" else num_kv_heads
+        if num_elements not in (1, num_heads):
+            raise ValueError(
+                f"{op}: {name}: got {num_elements} elements, expected 1 or {num_heads}, the heads"
             )
-        return float(value.reshape(-1)[0])
-    return float(value)
+        heads = arrays.cast(value.reshape(-1), "f32")
+        repeats = num_elements == 1 and num_heads > 1
+        options[name + "s"] = (
+            arrays.repeat(heads, num_heads) if repeats else arrays.contiguous(heads)
+        )
+    return options
 
 
-def softmax_scale(
-    op: str, sm_scale: Optional[float], head_dim: int, q_scale: Any, k_scale: Any
-) -> float:
-    """What logits are multiplied by: sm_scale (1 / sqrt(head_dim) unless given) and both scales."""
-    if sm_scale is None:
-        sm_scale = head_dim**-0.5
-    return sm_scale * scale(op, "q_scale", q_scale) * scale(op, "k_scale", k_scale)
+def only_one(op: str, **values: Any) -> Any:
+    """The value among two names of the same thing, or None."""
+    given = {name: value for name, value in values.items() if value is not None}
+    if len(given) > 1:
+        raise ValueError(f"{op}: got both {' and '.join(given)}, expected one of them")
+    return next(iter(given.values()), None)
+
+
+def positional_scales(op: str, args: Tuple[Any, ...], q: Any, **scales: Any) -> Dict[str, Any]:
+    """The scales of a run; FlashInfer takes those of an fp8 q also by position, after k and v."""
+    if not args:
+        return scales
+    if len(args) != len(scales) or arrays_of(q).dtype(q) not in ("f8e4m3", "f8e5m2"):
+        refuse(op, jit_args=args)
+    for name, value in scales.items():
+        if value is not None:
+            raise TypeError(f"{op}: {name}: got it by position and by name")
+    return dict(zip(scales, args))
 
 
 def split_size_tokens(fixed_split_size: Optional[int], page_size: int) -> int:

@@ -282,20 +282,21 @@ class BatchPrefillWithPagedKVCacheWrapper(PrefillWrapper):
     ) -> Union[Array, Tuple[Array, Array]]:
         """Attention of q ``[qo_indptr[-1], num_qo_heads, head_dim_qk]`` over the planned pages.
 
-        Arguments and result as BatchDecodeWithPagedKVCacheWrapper.run; use_fp16_softmax has no
-        effect. Raises ValueError, TypeError, NotImplementedError.
+        Arguments and result as BatchDecodeWithPagedKVCacheWrapper.run; the three scales of an fp8 q
+        also by position. use_fp16_softmax has no effect. Raises ValueError, TypeError,
+        NotImplementedError.
         """
         _options.refuse(
             self._op,
-            jit_args=args or None,
             kv_cache_sf=kv_cache_sf,
             skip_softmax_threshold_scale_factor=skip_softmax_threshold_scale_factor,
             uses_spcompress=uses_spcompress or None,
         )
-        k, v = split_paged_kv_cache(self._op, paged_kv_cache, self._kv_layout)
-        return self._run(
-            q, k, v, out, lse, return_lse, q_scale, k_scale, v_scale, window_left, sinks
+        scales = _options.positional_scales(
+            self._op, args, q, q_scale=q_scale, k_scale=k_scale, v_scale=v_scale
         )
+        k, v = split_paged_kv_cache(self._op, paged_kv_cache, self._kv_layout)
+        return self._run(q, k, v, out, lse, return_lse, scales, window_left, sinks)
 
     run_return_lse = functools.partialmethod(run, return_lse=True)
 

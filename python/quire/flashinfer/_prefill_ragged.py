@@ -172,10 +172,14 @@ class BatchPrefillWithRaggedKVCacheWrapper(PrefillWrapper):
         """Attention of q ``[qo_indptr[-1], num_qo_heads, head_dim_qk]`` over k ``[kv_indptr[-1],
         num_kv_heads, head_dim_qk]`` and v ``[kv_indptr[-1], num_kv_heads, head_dim_vo]`` (HND:
         heads first). Returns out, or (out, lse) with lse float32 ``[rows, num_qo_heads]`` to base
-        2. o_scale, kv_cache_sf: NotImplementedError. Raises ValueError, TypeError.
+        2. Scales: as for paged KV. o_scale, kv_cache_sf: NotImplementedError. Raises ValueError,
+        TypeError.
         """
-        _options.refuse(self._op, jit_args=args or None, o_scale=o_scale, kv_cache_sf=kv_cache_sf)
-        return self._run(q, k, v, out, lse, return_lse, q_scale, k_scale, v_scale)
+        _options.refuse(self._op, o_scale=o_scale, kv_cache_sf=kv_cache_sf)
+        scales = _options.positional_scales(
+            self._op, args, q, q_scale=q_scale, k_scale=k_scale, v_scale=v_scale
+        )
+        return self._run(q, k, v, out, lse, return_lse, scales)
 
     run_return_lse = functools.partialmethod(run, return_lse=True)
 

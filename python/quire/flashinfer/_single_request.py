@@ -102,8 +102,8 @@ def single_decode_with_kv_cache(
         kv_layout,
         window_left=window_left,
         logits_soft_cap=logits_soft_cap or 0.0,
-        sm_scale=_options.softmax_scale(op, sm_scale, q.shape[-1], q_scale, k_scale),
-        v_scale=_options.scale(op, "v_scale", v_scale),
+        sm_scale=sm_scale,
+        **_options.scales(op, kv_layout, q, k, q_scale=q_scale, k_scale=k_scale, v_scale=v_scale),
     )
     return (out[0], lse[0]) if return_lse else out[0]
 
@@ -138,11 +138,17 @@ def single_prefill_with_kv_cache(
 
     causal is aligned to the end; custom_mask: bool ``[qo_len, kv_len]`` and packed_custom_mask: its
     bits, little-endian, replace causal. Returns out or, with return_lse, (out, lse ``[qo_len,
-    num_qo_heads]`` to base 2). use_fp16_qk_reduction has no effect: sums are in f32. Scales per
-    head (scale_q, scale_k, scale_v), kv_cache_sf and pos_encoding_mode are NotImplementedError.
+    num_qo_heads]`` to base 2). scale_q, scale_k, scale_v: of an fp8 q, k and v, a number or one
+    float32 a head; k_scale and v_scale are the same two under other names. use_fp16_qk_reduction
+    has no effect: sums are in f32. kv_cache_sf and pos_encoding_mode are NotImplementedError.
     """
     op = "single_prefill_with_kv_cache"
-    _options.refuse(op, scale_q=scale_q, scale_k=scale_k, scale_v=scale_v, kv_cache_sf=kv_cache_sf)
+    _options.refuse(op, kv_cache_sf=kv_cache_sf)
+    scales = {
+        "q_scale": scale_q,
+        "k_scale": _options.only_one(op, scale_k=scale_k, k_scale=k_scale),
+        "v_scale": _options.only_one(op, scale_v=scale_v, v_scale=v_scale),
+    }
     _options.check_pos_encoding_mode(op, pos_encoding_mode)
     _options.check_backend(op, backend)
     _options.check_kv_layout(op, kv_layout)
@@ -159,10 +165,10 @@ def single_prefill_with_kv_cache(
         causal=causal and mask is None,
         window_left=window_left,
         logits_soft_cap=logits_soft_cap or 0.0,
-        sm_scale=_options.softmax_scale(op, sm_scale, q.shape[-1], None, k_scale),
-        v_scale=_options.scale(op, "v_scale", v_scale),
+        sm_scale=sm_scale,
         custom_mask=mask,
         mask_indptr=mask_indptr,
+        **_options.scales(op, kv_layout, q, k, **scales),
     )
     return (out, lse) if return_lse else out
 

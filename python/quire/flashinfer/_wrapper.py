@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional, Tuple, Union
+from typing import Any, Mapping, Optional, Tuple, Union
 
 import numpy as np
 
@@ -125,14 +125,13 @@ class AttentionWrapper:
         out: Optional[Array],
         lse: Optional[Array],
         return_lse: bool,
-        q_scale: Any = None,
-        k_scale: Any = None,
-        v_scale: Any = None,
+        scales: Mapping[str, Any],
         window_left: Optional[int] = None,
         sinks: Optional[Array] = None,
     ) -> Union[Array, Tuple[Array, Array]]:
         if not self._planned:
             raise RuntimeError(f"{self._op}: run: got no plan, expected plan() to be called first")
+        scales = _options.scales(self._op, self._kv_layout, q, k, **scales)
         if sinks is not None:
             sinks = arrays_of(sinks).cast(sinks, "f32")
         return self._engine.run(
@@ -145,15 +144,13 @@ class AttentionWrapper:
             # A custom mask replaces the causal one.
             causal=self._causal and self._custom_mask is None,
             window_left=self._window_left if window_left is None else window_left,
-            sm_scale=_options.softmax_scale(
-                self._op, self._sm_scale, q.shape[-1], q_scale, k_scale
-            ),
+            sm_scale=self._sm_scale,
             logits_soft_cap=self._logits_soft_cap or 0.0,
-            v_scale=_options.scale(self._op, "v_scale", v_scale),
             lse_base=2,
             custom_mask=self._custom_mask,
             mask_indptr=self._mask_indptr,
             sinks=sinks,
+            **scales,
         )
 
     def end_forward(self) -> None:

@@ -229,10 +229,10 @@ class BatchDecodeWithPagedKVCacheWrapper(AttentionWrapper):
     ) -> Union[Array, Tuple[Array, Array]]:
         """Attention of q ``[batch * q_len_per_req, num_qo_heads, head_dim]`` over planned pages.
 
-        paged_kv_cache: one tensor or a tuple of two, see append_paged_kv_cache. Scales are floats;
-        window_left overrides plan's; sinks: ``[num_qo_heads]``. Returns out, or (out, lse) with
-        lse float32 ``[rows, num_qo_heads]`` to base 2. Raises ValueError, TypeError,
-        NotImplementedError.
+        paged_kv_cache: one tensor or a tuple of two, see append_paged_kv_cache. Scales are numbers
+        or, for tensors that are fp8, float32 tensors with one element or one a head; window_left
+        overrides plan's; sinks: ``[num_qo_heads]``. Returns out, or (out, lse) with lse float32
+        ``[rows, num_qo_heads]`` to base 2. Raises ValueError, TypeError, NotImplementedError.
         """
         _options.refuse(
             self._op,
@@ -246,9 +246,8 @@ class BatchDecodeWithPagedKVCacheWrapper(AttentionWrapper):
                 f"{self._q_len_per_req}, as planned"
             )
         k, v = split_paged_kv_cache(self._op, paged_kv_cache, self._kv_layout)
-        return self._run(
-            q, k, v, out, lse, return_lse, q_scale, k_scale, v_scale, window_left, sinks
-        )
+        scales = {"q_scale": q_scale, "k_scale": k_scale, "v_scale": v_scale}
+        return self._run(q, k, v, out, lse, return_lse, scales, window_left, sinks)
 
     run_return_lse = functools.partialmethod(run, return_lse=True)
 

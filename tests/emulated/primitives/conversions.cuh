@@ -27,6 +27,20 @@ void narrow(const PrimitiveParams& p) {
   if (i % 2 == 0) reinterpret_cast<u32*>(out + p.count)[i / 2] = tile::pack2<T>(a[i], a[i + 1]);
 }
 
+// a: 8-bit floats [count], of 4 exponent bits (n = 4) or 5, out: dtype [count]; 16 at a time.
+template <PrimitiveConfig c>
+void widen_bytes(const PrimitiveParams& p) {
+  using T = tile::storage_t<c.dtype>;
+  using F8 = tile::storage_t<c.n == 4 ? DType::f8e4m3 : DType::f8e5m2>;
+  const int i = tile::block_index() * tile::num_threads() + tile::thread_index();
+  if (i >= p.count / 16) return;
+  const auto src = static_cast<const tile::Vec<u32, 4>*>(p.a)[i];
+  tile::Vec<u32, 8> dst;
+  tile::widen16<F8, T>(dst.data, src.data);
+  auto* out = static_cast<u32*>(p.out) + 8 * i;
+  for (int j = 0; j < 8; ++j) out[j] = dst.data[j];
+}
+
 // out = a, dtype [count], n elements at a time through floats.
 template <PrimitiveConfig c>
 void copy_vectors(const PrimitiveParams& p) {
