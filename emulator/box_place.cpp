@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <string_view>
 
 #include "emulator/block.h"
 #include "emulator/device_state.h"
@@ -33,9 +34,29 @@ BoxPlace BoxPlace::checked(const char* what, void* shared, const u64* map, const
   }
   BoxPlace box{.map = *info, .shared = static_cast<u8*>(shared), .site = site};
   for (int i = 0; i < rank; ++i) box.coordinates[i] = coordinates[i];
+  box.check_engine(what);
   box.check_shared(what);
   box.check_tensor(what);
   return box;
+}
+
+// What an H100 answers with an illegal instruction or by writing past the tensor's columns.
+void BoxPlace::check_engine(const char* what) const {
+  const long long column_bytes = static_cast<long long>(coordinates[0]) * map.element_bytes;
+  if (column_bytes % static_cast<long long>(kChunkBytes) != 0) {
+    fail(what, site,
+         fmt::format("column {}: {} bytes, expected a multiple of 16", coordinates[0],
+                     column_bytes));
+  }
+  if (std::string_view(what) != "tma::store") return;
+  if (const std::size_t bytes = map.dims[0] * static_cast<std::size_t>(map.element_bytes);
+      bytes % kChunkBytes != 0) {
+    fail(what, site, fmt::format("columns of {} bytes, expected a multiple of 16", bytes));
+  }
+  for (int i = 0; i < map.rank; ++i) {
+    if (coordinates[i] >= 0) continue;
+    fail(what, site, fmt::format("coordinate {}: got {}, expected 0 or more", i, coordinates[i]));
+  }
 }
 
 // Inside shared memory, aligned to the repeat of the swizzle's pattern.

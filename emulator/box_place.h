@@ -26,6 +26,7 @@ struct BoxPlace {
   std::size_t shared_offset(int row, int byte) const;
 
  private:
+  void check_engine(const char* what) const;
   void check_shared(const char* what) const;
   void check_tensor(const char* what) const;
 };

@@ -14,7 +14,7 @@ __forceinline__ void prefetch_map(const TensorMap& map) {
 
 // Brings the box at element coordinates (c0 innermost) of a 4-D map to `dst` (aligned to 128 bytes,
 // with a swizzle to the repeat of its pattern) and reports its bytes to `full`. Elements outside
-// the tensor become zeros, and count. By one thread.
+// the tensor become zeros, and count. c0 is a multiple of 16 bytes. By one thread.
 __forceinline__ void load_4d(void* dst, const TensorMap& map, Mbarrier& full, int c0, int c1,
                              int c2, int c3) {
   asm volatile(
@@ -24,7 +24,8 @@ __forceinline__ void load_4d(void* dst, const TensorMap& map, Mbarrier& full, in
       : "memory");
 }
 
-// Writes a box from shared memory; elements outside the tensor are dropped. Before it: ordinary
+// Writes a box from shared memory; elements past the tensor's end are dropped. Coordinates are not
+// negative, c0 and the tensor's innermost dimension multiples of 16 bytes. Before it: ordinary
 // writes of the box, fence_async_proxy(), a barrier. By one thread, which then commits its stores
 // as a group and may wait until they have read their shared memory.
 __forceinline__ void store_4d(const TensorMap& map, const void* src, int c0, int c1, int c2,
