@@ -13,6 +13,7 @@ template <AttentionConfig c>
 struct Sm90RowProducer {
   static constexpr Sm90Layout kLayout = sm90_layout(c);
   static constexpr int kBlock = 32;  // rows a warp gathers at a time, one looked up by each lane
+  static constexpr int kAtOnce = 4;  // rows of it that a lane has addresses of
   static constexpr int kBlocks = (c.tile_kv + kBlock - 1) / kBlock;  // of a tile of K or V
 
   const AttentionSm90Params& params;
@@ -30,19 +31,30 @@ struct Sm90RowProducer {
     const auto present = reinterpret_cast<u64>(source);
     const u64 address = present ? present : reinterpret_cast<u64>(params.attention.q) | kAbsent;
     const u32 low = static_cast<u32>(address), high = static_cast<u32>(address >> 32);
-#pragma unroll(c.aligned ? kBlock / 4 : 1)
-    for (int i = 0; i < kBlock / 4; ++i) {
-      const int row = 4 * i + lane / 8;
-      const u64 from =
-          static_cast<u64>(tile::warp::shuffle(high, row)) << 32 | tile::warp::shuffle(low, row);
-      if (rows % kBlock != 0 && first + row >= rows) continue;
-      const auto* src = reinterpret_cast<const u16*>(from & ~kAbsent) + lane % 8 * 8;
-      u8* dst = stage + (first + row) * 128 + (lane % 8 ^ row % 8) * 16;
 #pragma unroll
-      for (int panel = 0; panel * 8 < chunks; ++panel) {
-        if (chunks % 8 != 0 && panel * 8 + lane % 8 >= chunks) continue;
-        copy_chunk<c.aligned>(reinterpret_cast<u16*>(dst + panel * (rows * 128)), src + panel * 64,
-                              !(from & kAbsent));
+    for (int i = 0; i < kBlock / 4; i += kAtOnce) {
+      // Addresses come before copies: in turns they would wait for each other.
+      const u16* src[kAtOnce];
+      bool valid[kAtOnce];
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j) {
+        const int row = 4 * (i + j) + lane / 8;
+        const u64 from =
+            static_cast<u64>(tile::warp::shuffle(high, row)) << 32 | tile::warp::shuffle(low, row);
+        valid[j] = !(from & kAbsent);
+        src[j] = reinterpret_cast<const u16*>(from & ~kAbsent) + lane % 8 * 8;
+      }
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j) {
+        const int row = 4 * (i + j) + lane / 8;
+        if (rows % kBlock != 0 && first + row >= rows) continue;
+        u8* dst = stage + (first + row) * 128 + (lane % 8 ^ row % 8) * 16;
+#pragma unroll
+        for (int panel = 0; panel * 8 < chunks; ++panel) {
+          if (chunks % 8 != 0 && panel * 8 + lane % 8 >= chunks) continue;
+          copy_chunk<c.aligned>(reinterpret_cast<u16*>(dst + panel * (rows * 128)),
+                                src[j] + panel * 64, valid[j]);
+        }
       }
     }
   }
