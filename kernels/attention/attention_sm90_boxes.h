@@ -57,8 +57,9 @@ struct Sm90BoxProducer {
 #pragma unroll 1
     for (int count = 0;; ++count) {
       const Sm90Item& t = wait_item(count);
+      const int num_tiles = t.num_tiles;  // after the last one the item may be gone
 #pragma unroll 1
-      for (int i = t.num_tiles - 1; i >= 0; --i) {
+      for (int i = num_tiles - 1; i >= 0; --i) {
         const int token = t.kv_begin + i * c.tile_kv + row;
         int page = 0, slot = static_cast<int>(t.kv_base) + token;
         if (p.page_size > 0) {
@@ -78,7 +79,7 @@ struct Sm90BoxProducer {
         }
         ring.advance();
       }
-      if (t.num_tiles == 0) return;
+      if (num_tiles == 0) return;
     }
   }
 

@@ -301,6 +301,7 @@ struct Sm90Consumer {
     write_rows<c>(params.attention, t, first_row(), o, ends);
   }
   __forceinline__ void release_written(int old_slot, int q_stage) const {
+    tile::sync_warp();  // every lane has read what it needs of the item
     release(smem.item_empty(old_slot));
     if constexpr (kLayout.stages_out) {
       if (tile::lane_index() == 0) {

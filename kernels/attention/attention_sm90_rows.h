@@ -165,14 +165,15 @@ struct Sm90RowProducer {
       }
       load_q(t, stage);
       if (looks_up) index = hand_out_item<c>(params, smem, index + 1, count + 1);
-      int i = t.num_tiles - 1 - (num_tiles % 2 != warp % 2);
+      const int of_item = t.num_tiles;  // after the last one the item may be gone
+      int i = of_item - 1 - (num_tiles % 2 != warp % 2);
       Pages pages = find(t, tile::max_of(i, 0));
       for (; i >= 0; i -= 2) {
         const Pages next = find(t, tile::max_of(i - 2, 0));  // on its way while this tile is
-        load_tile<is_v>(t, i, pages, num_tiles + t.num_tiles - 1 - i);
+        load_tile<is_v>(t, i, pages, num_tiles + of_item - 1 - i);
         pages = next;
       }
-      num_tiles += t.num_tiles;
+      num_tiles += of_item;
     }
   }
 
