@@ -13,7 +13,7 @@ template <AttentionConfig c>
 struct Sm90RowProducer {
   static constexpr Sm90Layout kLayout = sm90_layout(c);
   static constexpr int kBlock = 32;  // rows a warp gathers at a time, one looked up by each lane
-  static constexpr int kAtOnce = 4;  // rows of it that a lane has addresses of
+  static constexpr int kAtOnce = c.aligned ? 4 : 1;  // rows of it that a lane has addresses of
   static constexpr int kBlocks = (c.tile_kv + kBlock - 1) / kBlock;  // of a tile of K or V
 
   const AttentionSm90Params& params;
@@ -31,7 +31,7 @@ struct Sm90RowProducer {
     const auto present = reinterpret_cast<u64>(source);
     const u64 address = present ? present : reinterpret_cast<u64>(params.attention.q) | kAbsent;
     const u32 low = static_cast<u32>(address), high = static_cast<u32>(address >> 32);
-#pragma unroll
+#pragma unroll(c.aligned ? kBlock / 4 : 1)
     for (int i = 0; i < kBlock / 4; i += kAtOnce) {
       // Addresses come before copies: in turns they would wait for each other.
       const u16* src[kAtOnce];
@@ -49,7 +49,7 @@ struct Sm90RowProducer {
         const int row = 4 * (i + j) + lane / 8;
         if (rows % kBlock != 0 && first + row >= rows) continue;
         u8* dst = stage + (first + row) * 128 + (lane % 8 ^ row % 8) * 16;
-#pragma unroll
+#pragma unroll(c.aligned ? 4 : 1)
         for (int panel = 0; panel * 8 < chunks; ++panel) {
           if (chunks % 8 != 0 && panel * 8 + lane % 8 >= chunks) continue;
           copy_chunk<c.aligned>(reinterpret_cast<u16*>(dst + panel * (rows * 128)),

@@ -45,7 +45,7 @@ def emulator():
     if not path.exists():
         pytest.skip("needs a build tree with the emulator")
     emulated = ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)  # the kernels link to it
-    emulated._ZN5quire8emulator7installEi(1)
+    emulated._ZN5quire8emulator7installEii(1, 80)
     yield
     emulated._ZN5quire8emulator9uninstallEv()
 
