@@ -105,7 +105,7 @@ def emulated_suites(build_dir: pathlib.Path, **options) -> list[Suite]:
     filters = {
         ("emulated", "emulator"): "-Hopper*",
         ("emulated", "emulator90"): "Hopper*",
-        ("ops", "emulator90"): "*Attention*",
+        ("ops", "emulator90"): "*Attention*:Acceptance*",
     }
     suites = []
     for (room, device), gtest_filter in filters.items():

@@ -61,7 +61,7 @@ struct Sm90BoxProducer {
 #pragma unroll 1
       for (int i = num_tiles - 1; i >= 0; --i) {
         const int token = t.kv_begin + i * c.tile_kv + row;
-        int page = 0, slot = static_cast<int>(t.kv_base) + token;
+        int page = 0, slot = t.kv_base + token;
         if (p.page_size > 0) {
           page = params.page_shift >= 0 ? token >> params.page_shift : token / p.page_size;
           slot = token - page * p.page_size;

@@ -27,7 +27,7 @@ struct Sm90Consumer {
   static constexpr int kWarpgroups = kLayout.consumers;
   // The maximum of a row is taken in its first tile only; the reference moves later, when the sum
   // has become large: only the range of f32 asks for a reference, not accuracy. Terms may reach
-  // 2^64 before guard_range() acts: P must have the range of f32.
+  // 2^64 before repair() acts: P must have the range of f32.
   static constexpr bool kDelayedReference = c.softmax && c.q_dtype == DType::bf16;
   // Rows keep their reference while the maximum is at most this much larger (log2 units): every
   // term shares it, and O is seldom rescaled.

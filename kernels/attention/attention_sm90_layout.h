@@ -26,7 +26,8 @@ struct Sm90Layout {
 };
 
 constexpr i32 kSm90MaxSmemBytes = 227 * 1024;
-constexpr i32 kSm90ItemBytes = 128;  // room for an Sm90Item
+constexpr i32 kSm90MaxGroupSize = 900;  // what packed_row() divides by exactly
+constexpr i32 kSm90ItemBytes = 128;     // room for an Sm90Item
 // An item's rows are written while the next one is worked on, the one after that is loaded and its
 // successor looked up.
 constexpr i32 kSm90ItemSlots = 4;

@@ -26,7 +26,7 @@ struct PackedRow {
 };
 __forceinline__ PackedRow packed_row(const Sm90Item& t, int row, int group_size) {
   const int n = t.first_head + row;
-  // Exact while n * group_size < 2^20: groups of up to 900 heads.
+  // Exact while n * group_size < 2^20: groups of up to kSm90MaxGroupSize heads.
   const int token = n * t.group_reciprocal >> 20;
   return {t.first_token + token, t.kv_head * group_size + n - token * group_size};
 }
@@ -104,7 +104,7 @@ struct Sm90Smem {
 template <AttentionConfig c>
 __forceinline__ void look_up(const AttentionSm90Params& params, int index, Sm90Item& t) {
   const AttentionParams& p = params.attention;
-  const int tile_rows = tile::min_of(params.attention.tile_rows, c.tile_q);
+  const int tile_rows = tile::min_of(p.tile_rows, c.tile_q);
   static_cast<WorkTile&>(t) = make_work_tile(p, p.items[index], tile_rows, c.tile_kv);
   t.num_tiles = 0;
   if (t.num_rows == 0) return;

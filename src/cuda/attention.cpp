@@ -121,7 +121,8 @@ void upload(int device_index, void* dst, const void* src, std::size_t bytes, Str
 
 void attention(int device_index, const AttentionConfig& planned, bool aligned,
                const AttentionVariant* variant, const AttentionParams& params, Stream stream) {
-  const AttentionConfig config = aligned ? planned : unaligned_attention(planned);
+  const bool as_planned = aligned && (!planned.boxes || boxes_can_describe(params));
+  const AttentionConfig config = as_planned ? planned : row_attention(planned, aligned);
   if (params.num_items > 0) {
     const Kernel& kernel = get_kernel(attention_spec(config, variant), device_index);
     const auto num_workers = static_cast<unsigned>(params.num_workers);

@@ -17,7 +17,7 @@ using kernels::AttentionConfig;
 using kernels::AttentionKernel;
 using kernels::DType;
 
-// A row of the table: for head dims and mean packed rows up to the given ones.
+// A row of the table: for head dims up to, and mean packed rows between the given ones.
 struct Tile {
   int max_head_dim;
   double min_rows, max_rows;
@@ -56,7 +56,8 @@ constexpr Sm90Tile kSm90BoxTiles[] = {
     {256, 16, 64, 64, 2, "few rows"},
 };
 constexpr Sm90Tile kSm90RowTiles[] = {
-    {128, 64, 128, 128, 3, "pages too small for boxes, or odd groups: rows are gathered"},
+    {128, 64, 128, 128, 3,
+     "pages too small for boxes, or groups larger than a tile: rows are gathered"},
     {128, 16, 64, 128, 2, "the same, few rows"},
     {192, 64, 128, 96, 2, "the same, large heads"},
     {192, 16, 64, 96, 2, "the same, large heads, few rows"},
@@ -82,6 +83,7 @@ int head_dim(const AttentionConfig& shape) {
 
 void add_sm90(const AttentionDemand& demand, std::vector<AttentionChoice>& choices) {
   if (demand.compute_major != 9 || kernels::is_fp8(demand.shape.kv_dtype)) return;
+  if (demand.group_size > kernels::kSm90MaxGroupSize) return;
   const auto add = [&](const Sm90Tile& t, bool boxes) {
     if (head_dim(demand.shape) > t.max_head_dim || demand.mean_packed_rows <= t.min_rows) return;
     if (boxes && !boxes_fit(demand, t)) return;
@@ -160,8 +162,8 @@ std::vector<AttentionChoice> attention_choices(const AttentionDemand& demand) {
   return choices;
 }
 
-AttentionConfig unaligned_attention(AttentionConfig planned) {
-  planned.aligned = false;
+AttentionConfig row_attention(AttentionConfig planned, bool aligned) {
+  planned.aligned = aligned;
   if (!planned.boxes) return planned;
   planned.boxes = false;
   if (planned.head_dim_vo > 128 || planned.tile_q == 192) planned.num_stages = 2;

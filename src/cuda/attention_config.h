@@ -32,8 +32,9 @@ struct AttentionChoice {
 // =sm90 leaves only that kernel: none may be left. Throws invalid_argument for other values.
 std::vector<AttentionChoice> attention_choices(const AttentionDemand& demand);
 
-// The kernel for tensors whose rows are not all 16-byte aligned, in place of one that was planned.
-kernels::AttentionConfig unaligned_attention(kernels::AttentionConfig planned);
+// The kernel for tensors that boxes cannot describe, or whose rows are not all 16-byte aligned, in
+// place of one that was planned.
+kernels::AttentionConfig row_attention(kernels::AttentionConfig planned, bool aligned);
 
 // Packed rows of a full work item: tile_q, less where boxes bring whole groups.
 int attention_tile_rows(const kernels::AttentionConfig& config, int group_size);

@@ -79,6 +79,8 @@ TEST(AttentionChoice, BoxesWhereTheyFit) {
   EXPECT_TRUE(first(demand).boxes);
   demand.group_size = 129;  // more heads than rows of a tile
   EXPECT_FALSE(first(demand).boxes);
+  demand.group_size = 901;  // more than the Hopper kernel divides by
+  EXPECT_EQ(first(demand).kernel, AttentionKernel::sm80);
 }
 
 TEST(AttentionChoice, BoxesBringWholeGroups) {
@@ -93,7 +95,7 @@ TEST(AttentionChoice, BoxesBringWholeGroups) {
 TEST(AttentionChoice, UnalignedRowsKeepTheTileOfRows) {
   for (const int head_dim : {64, 128, 192, 256}) {
     const AttentionConfig planned = first(hopper(head_dim, 1000));
-    const AttentionConfig c = cuda::unaligned_attention(planned);
+    const AttentionConfig c = cuda::row_attention(planned, /*aligned=*/false);
     EXPECT_FALSE(c.aligned);
     EXPECT_FALSE(c.boxes);
     EXPECT_EQ(c.tile_q, planned.tile_q);
