@@ -17,105 +17,72 @@ using kernels::AttentionConfig;
 using kernels::AttentionKernel;
 using kernels::DType;
 
-// A row of the table: for head dims up to, and mean packed rows between the given ones.
-struct Tile {
-  int max_head_dim;
-  double min_rows, max_rows;
-  int tile_q, tile_kv, warps_q, warps_kv;
-  const char* reason;
-};
 constexpr double kAny = 1e30;
 
-// Figures: H100 80GB HBM3, docs/kernels/attention_sm80.md.
-constexpr Tile kSm80Tiles[] = {
-    {128, 0, 16, 16, 64, 1, 4, "decode: the warps share the tokens instead of the rows"},
-    {256, 0, 16, 16, 32, 1, 2, "decode: the warps share the tokens instead of the rows"},
-    {64, 16, kAny, 64, 64, 4, 1, "128 rows lose 7 % at head_dim 64"},
-    {128, 64, kAny, 128, 64, 8, 1, "K and V shared by 128 rows: 20 % over 64"},
-    {128, 16, kAny, 64, 64, 4, 1, "few rows, or little shared memory"},
-    {256, 64, kAny, 128, 32, 8, 1, "registers are left for 32 tokens a step only"},
-    {256, 16, kAny, 64, 32, 4, 1, "few rows, or little shared memory"},
-    {256, 16, kAny, 32, 32, 2, 1, "little shared memory"},
-};
-
-// Figures: H100 80GB HBM3, docs/kernels/attention_sm90.md. tile_q / 64 consumer warpgroups.
-struct Sm90Tile {
+// A row of the table: for head dims up to max_head_dim and min_rows < mean packed rows <= max_rows.
+struct Row {
+  AttentionKernel kernel;
+  bool boxes;
   int max_head_dim;
-  double min_rows;
-  int tile_q, tile_kv, num_stages;
+  double min_rows, max_rows;
+  int tile_q, tile_kv, warps_q, warps_kv, num_stages;
   const char* reason;
 };
-constexpr Sm90Tile kSm90BoxTiles[] = {
-    {64, 128, 192, 112, 3, "three consumers: 30 % over two; 128 tokens a step spill"},
-    {64, 16, 64, 128, 3, "few rows"},
-    {128, 64, 128, 128, 3, "two consumers in turns"},
-    {128, 16, 64, 128, 2, "few rows"},
-    {192, 64, 128, 96, 2, "two stages of q, k and v fit"},
-    {192, 16, 64, 96, 2, "few rows"},
-    {256, 64, 128, 48, 2, "more tokens a step spill"},
-    {256, 16, 64, 64, 2, "few rows"},
-};
-constexpr Sm90Tile kSm90RowTiles[] = {
-    {128, 64, 128, 128, 3,
-     "pages too small for boxes, or groups larger than a tile: rows are gathered"},
-    {128, 16, 64, 128, 2, "the same, few rows"},
-    {192, 64, 128, 96, 2, "the same, large heads"},
-    {192, 16, 64, 96, 2, "the same, large heads, few rows"},
-    {256, 64, 128, 48, 2, "the same, large heads"},
-    {256, 16, 64, 64, 2, "the same, large heads, few rows"},
+constexpr auto sm80 = AttentionKernel::sm80;
+constexpr auto sm90 = AttentionKernel::sm90;
+
+// Best first. Figures: H100 80GB HBM3, docs/kernels/attention_sm80.md and attention_sm90.md.
+constexpr Row kTable[] = {
+    {sm90, true, 64, 128, kAny, 192, 112, 12, 1, 3,
+     "three consumers: 30 % over two; 128 tokens spill"},
+    {sm90, true, 64, 16, kAny, 64, 128, 4, 1, 3, "few rows"},
+    {sm90, true, 128, 64, kAny, 128, 128, 8, 1, 3, "two consumers in turns"},
+    {sm90, true, 128, 16, kAny, 64, 128, 4, 1, 2, "few rows"},
+    {sm90, true, 192, 64, kAny, 128, 96, 8, 1, 2, "two stages of q, k and v fit"},
+    {sm90, true, 192, 16, kAny, 64, 96, 4, 1, 2, "few rows"},
+    {sm90, true, 256, 64, kAny, 128, 48, 8, 1, 2, "more tokens a step spill"},
+    {sm90, true, 256, 16, kAny, 64, 64, 4, 1, 2, "few rows"},
+    {sm90, false, 128, 64, kAny, 128, 128, 8, 1, 3, "no boxes: small pages, groups over a tile"},
+    {sm90, false, 128, 16, kAny, 64, 128, 4, 1, 2, "no boxes, few rows"},
+    {sm90, false, 192, 64, kAny, 128, 96, 8, 1, 2, "no boxes, large heads"},
+    {sm90, false, 192, 16, kAny, 64, 96, 4, 1, 2, "no boxes, large heads, few rows"},
+    {sm90, false, 256, 64, kAny, 128, 48, 8, 1, 2, "no boxes, large heads"},
+    {sm90, false, 256, 16, kAny, 64, 64, 4, 1, 2, "no boxes, large heads, few rows"},
+    {sm80, false, 128, -1, 16, 16, 64, 1, 4, 2, "decode: warps share the tokens, not the rows"},
+    {sm80, false, 256, -1, 16, 16, 32, 1, 2, 2, "decode: warps share the tokens, not the rows"},
+    {sm80, false, 64, 16, kAny, 64, 64, 4, 1, 2, "128 rows lose 7 % at head_dim 64"},
+    {sm80, false, 128, 64, kAny, 128, 64, 8, 1, 2, "K and V shared by 128 rows: 20 % over 64"},
+    {sm80, false, 128, 16, kAny, 64, 64, 4, 1, 2, "few rows, or little shared memory"},
+    {sm80, false, 256, 64, kAny, 128, 32, 8, 1, 2, "registers are left for 32 tokens a step only"},
+    {sm80, false, 256, 16, kAny, 64, 32, 4, 1, 2, "few rows, or little shared memory"},
+    {sm80, false, 256, 16, kAny, 32, 32, 2, 1, 2, "little shared memory"},
+    {sm90, true, 128, -1, 16, 64, 128, 4, 1, 2, "when forced: decode by the Hopper kernel"},
+    {sm90, true, 256, -1, 16, 64, 64, 4, 1, 2, "when forced: decode by the Hopper kernel"},
+    {sm90, false, 128, -1, 16, 64, 128, 4, 1, 2, "when forced: decode by the Hopper kernel"},
+    {sm90, false, 256, -1, 16, 64, 64, 4, 1, 2, "when forced: decode by the Hopper kernel"},
 };
 
 // The copy engine brings boxes of at least this many rows of k and v, and whole repeats of the
 // swizzle.
 constexpr int kSmallestBox = 16, kSwizzleRows = 8;
 
-bool boxes_fit(const AttentionDemand& demand, const Sm90Tile& tile) {
-  if (demand.group_size > tile.tile_q) return false;
+bool boxes_fit(const AttentionDemand& demand, const Row& row) {
+  if (demand.group_size > row.tile_q) return false;
   if (demand.page_size == 0) return true;
-  const int box_rows = std::gcd(demand.page_size, tile.tile_kv);
+  const int box_rows = std::gcd(demand.page_size, row.tile_kv);
   return box_rows >= kSmallestBox && box_rows % kSwizzleRows == 0 &&
          demand.fixed_split_size % box_rows == 0;
 }
 
-int head_dim(const AttentionConfig& shape) {
-  return std::max(shape.head_dim_qk, shape.head_dim_vo);
-}
-
-void add_sm90(const AttentionDemand& demand, std::vector<AttentionChoice>& choices) {
-  if (demand.compute_major != 9 || kernels::is_fp8(demand.shape.kv_dtype)) return;
-  if (demand.group_size > kernels::kSm90MaxGroupSize) return;
-  const auto add = [&](const Sm90Tile& t, bool boxes) {
-    if (head_dim(demand.shape) > t.max_head_dim || demand.mean_packed_rows <= t.min_rows) return;
-    if (boxes && !boxes_fit(demand, t)) return;
-    AttentionConfig c = demand.shape;
-    c.kernel = AttentionKernel::sm90;
-    c.tile_q = t.tile_q;
-    c.tile_kv = t.tile_kv;
-    c.warps_q = t.tile_q / 16;
-    c.num_stages = t.num_stages;
-    c.boxes = boxes;
-    choices.push_back({c, t.reason});
-  };
-  for (const Sm90Tile& t : kSm90BoxTiles) add(t, true);
-  for (const Sm90Tile& t : kSm90RowTiles) add(t, false);
-}
-
-void add_sm80(const AttentionDemand& demand, std::vector<AttentionChoice>& choices) {
-  for (const Tile& t : kSm80Tiles) {
-    if (head_dim(demand.shape) > t.max_head_dim) continue;
-    if (demand.mean_packed_rows > t.max_rows ||
-        (t.min_rows > 0 && demand.mean_packed_rows <= t.min_rows)) {
-      continue;
-    }
-    AttentionConfig c = demand.shape;
-    c.kernel = AttentionKernel::sm80;
-    c.tile_q = t.tile_q;
-    c.tile_kv = t.tile_kv;
-    c.warps_q = t.warps_q;
-    c.warps_kv = t.warps_kv;
-    c.num_stages = 2;
-    choices.push_back({c, t.reason});
+bool serves(const Row& row, const AttentionDemand& demand) {
+  const AttentionConfig& shape = demand.shape;
+  if (std::max(shape.head_dim_qk, shape.head_dim_vo) > row.max_head_dim) return false;
+  if (demand.mean_packed_rows <= row.min_rows || demand.mean_packed_rows > row.max_rows) {
+    return false;
   }
+  if (row.kernel == sm80) return true;
+  return demand.compute_major == 9 && !kernels::is_fp8(shape.kv_dtype) &&
+         demand.group_size <= kernels::kSm90MaxGroupSize && (!row.boxes || boxes_fit(demand, row));
 }
 
 const char* dtype_name(DType dtype) { return kernels::literal(dtype) + sizeof("DType::") - 1; }
@@ -157,8 +124,21 @@ std::vector<AttentionChoice> attention_choices(const AttentionDemand& demand) {
         fmt::format("attention: QUIRE_FORCE_KERNEL: got {}, expected sm80 or sm90", forced));
   }
   std::vector<AttentionChoice> choices;
-  if (forced != "sm80") add_sm90(demand, choices);
-  if (forced != "sm90") add_sm80(demand, choices);
+  for (const Row& row : kTable) {
+    if (!serves(row, demand) || (forced == "sm80" && row.kernel != sm80) ||
+        (forced == "sm90" && row.kernel != sm90)) {
+      continue;
+    }
+    AttentionConfig c = demand.shape;
+    c.kernel = row.kernel;
+    c.boxes = row.boxes;
+    c.tile_q = row.tile_q;
+    c.tile_kv = row.tile_kv;
+    c.warps_q = row.warps_q;
+    c.warps_kv = row.warps_kv;
+    c.num_stages = row.num_stages;
+    choices.push_back({c, row.reason});
+  }
   return choices;
 }
 

@@ -111,6 +111,7 @@ TEST(AttentionChoice, CanBeForced) {
   {
     const test::ScopedVariable force("QUIRE_FORCE_KERNEL", "sm90");
     EXPECT_TRUE(cuda::attention_choices({.mean_packed_rows = 1000, .compute_major = 8}).empty());
+    EXPECT_EQ(first(hopper(128, 1)).kernel, AttentionKernel::sm90);  // decode too
   }
   const test::ScopedVariable force("QUIRE_FORCE_KERNEL", "fastest");
   EXPECT_THROW(cuda::attention_choices(hopper(128, 1000)), Error);
