@@ -58,11 +58,14 @@ struct Sm90Smem {
   __forceinline__ u8* v(int stage) const {
     return base + kLayout.v + stage * kLayout.v_stage_bytes;
   }
+  __forceinline__ u8* raw_v(int stage) const {
+    return base + kLayout.raw_v + stage * kLayout.raw_v_stage_bytes;
+  }
   __forceinline__ Sm90Item& item(int slot) const {
     return *reinterpret_cast<Sm90Item*>(base + kLayout.items + slot * kSm90ItemBytes);
   }
   // full: one thread of the producer arrives, or all that gather rows. empty: the consumers' warps
-  // do.
+  // do. raw_v_empty and, where V is transposed, v_full: the warps that transpose.
   __forceinline__ tile::Mbarrier& item_full(int slot) const {
     return barrier(kLayout.item_full, slot);
   }
@@ -81,6 +84,19 @@ struct Sm90Smem {
   __forceinline__ tile::Mbarrier& v_empty(int stage) const {
     return barrier(kLayout.v_empty, stage);
   }
+  __forceinline__ tile::Mbarrier& raw_v_full(int stage) const {
+    return barrier(kLayout.raw_v_full, stage);
+  }
+  __forceinline__ tile::Mbarrier& raw_v_empty(int stage) const {
+    return barrier(kLayout.raw_v_empty, stage);
+  }
+
+  // Item number `count` of the block, when it is there.
+  __forceinline__ const Sm90Item& wait_item(int count) const {
+    const int slot = count % kSm90ItemSlots;
+    item_full(slot).wait(count / kSm90ItemSlots & 1);
+    return item(slot);
+  }
 
   // By one thread.
   __forceinline__ void init_barriers() const {
@@ -90,7 +106,9 @@ struct Sm90Smem {
     for (int i = 0; i < kSm90ItemSlots; ++i) item_full(i).init(1), item_empty(i).init(kEmpty);
     for (int i = 0; i < kLayout.q_stages; ++i) q_full(i).init(kQFull), q_empty(i).init(kEmpty);
     for (int i = 0; i < kLayout.k_stages; ++i) k_full(i).init(kKvFull), k_empty(i).init(kEmpty);
-    for (int i = 0; i < kLayout.v_stages; ++i) v_full(i).init(kKvFull), v_empty(i).init(kEmpty);
+    constexpr int kVFull = kLayout.raw_v_stages > 0 ? 4 : kKvFull;
+    for (int i = 0; i < kLayout.v_stages; ++i) v_full(i).init(kVFull), v_empty(i).init(kEmpty);
+    for (int i = 0; i < kLayout.raw_v_stages; ++i) raw_v_full(i).init(1), raw_v_empty(i).init(4);
     tile::fence_mbarrier_init();
   }
 

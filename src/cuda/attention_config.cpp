@@ -64,6 +64,16 @@ constexpr Sm90Tile kSm90RowTiles[] = {
     {256, 16, 64, 64, 2, "the same, large heads, few rows"},
 };
 
+// Queries of 8 bits: no other kernel has them, so any number of rows must fit.
+constexpr Sm90Tile kSm90Fp8Tiles[] = {
+    {128, 64, 128, 128, 3, "fp8: two consumers in turns"},
+    {128, 0, 64, 128, 3, "fp8: few rows"},
+    {128, 0, 128, 128, 3, "fp8: few rows of large groups"},
+    {256, 64, 128, 64, 2, "fp8: more tokens a step spill"},
+    {256, 0, 64, 64, 2, "fp8: few rows"},
+    {256, 0, 128, 64, 2, "fp8: few rows of large groups"},
+};
+
 // The copy engine brings boxes of at least this many rows of k and v, and whole repeats of the
 // swizzle.
 constexpr int kSmallestBox = 16, kSwizzleRows = 8;
@@ -81,7 +91,7 @@ int head_dim(const AttentionConfig& shape) {
 }
 
 void add_sm90(const AttentionDemand& demand, std::vector<AttentionChoice>& choices) {
-  if (demand.compute_major != 9 || kernels::is_fp8(demand.shape.kv_dtype)) return;
+  if (demand.compute_major != 9 || demand.shape.kv_dtype != demand.shape.q_dtype) return;
   const auto add = [&](const Sm90Tile& t, bool boxes) {
     if (head_dim(demand.shape) > t.max_head_dim || demand.mean_packed_rows <= t.min_rows) return;
     if (boxes && !boxes_fit(demand, t)) return;
@@ -94,11 +104,16 @@ void add_sm90(const AttentionDemand& demand, std::vector<AttentionChoice>& choic
     c.boxes = boxes;
     choices.push_back({c, t.reason});
   };
+  if (kernels::is_fp8(demand.shape.q_dtype)) {
+    for (const Sm90Tile& t : kSm90Fp8Tiles) add(t, true);
+    return;
+  }
   for (const Sm90Tile& t : kSm90BoxTiles) add(t, true);
   for (const Sm90Tile& t : kSm90RowTiles) add(t, false);
 }
 
 void add_sm80(const AttentionDemand& demand, std::vector<AttentionChoice>& choices) {
+  if (kernels::is_fp8(demand.shape.q_dtype)) return;
   for (const Tile& t : kSm80Tiles) {
     if (head_dim(demand.shape) > t.max_head_dim) continue;
     if (demand.mean_packed_rows > t.max_rows ||
@@ -116,15 +131,43 @@ void add_sm80(const AttentionDemand& demand, std::vector<AttentionChoice>& choic
   }
 }
 
+// The kernel for queries of 8 bits has no way to bring K and V but boxes.
+std::string fp8_queries_unsupported(const AttentionDemand& demand) {
+  constexpr int kMostRows = 128;
+  if (demand.compute_major != 9) {
+    return "q_dtype: got f8e4m3, expected f16 or bf16 on CUDA: fp8 queries are only on Hopper";
+  }
+  if (!demand.shape.softmax) {
+    return "variant: got one without softmax, expected one with it for f8e4m3 queries on CUDA: "
+           "its weights may leave the range of 8 bits";
+  }
+  if (demand.group_size > kMostRows) {
+    return fmt::format(
+        "num_qo_heads: got {} a KV head, expected at most {} for f8e4m3 queries on CUDA",
+        demand.group_size, kMostRows);
+  }
+  if (demand.page_size % kSmallestBox != 0) {
+    return fmt::format(
+        "page_size: got {}, expected 0 (ragged) or a multiple of {} for f8e4m3 queries on CUDA",
+        demand.page_size, kSmallestBox);
+  }
+  if (demand.page_size > 0 && demand.fixed_split_size % kSmallestBox != 0) {
+    return fmt::format(
+        "fixed_split_size: got {}, expected a multiple of {} for f8e4m3 queries and pages on CUDA",
+        demand.fixed_split_size, kSmallestBox);
+  }
+  return "";
+}
+
 const char* dtype_name(DType dtype) { return kernels::literal(dtype) + sizeof("DType::") - 1; }
 
 }  // namespace
 
-std::string attention_unsupported(const AttentionConfig& shape) {
+std::string attention_unsupported(const AttentionDemand& demand) {
+  const AttentionConfig& shape = demand.shape;
   if (shape.q_dtype == DType::f8e4m3) {
-    return "q_dtype: got f8e4m3, expected f16 or bf16 on CUDA: fp8 queries are only on Hopper";
-  }
-  if (shape.q_dtype != DType::f16 && shape.q_dtype != DType::bf16) {
+    if (const std::string reason = fp8_queries_unsupported(demand); !reason.empty()) return reason;
+  } else if (shape.q_dtype != DType::f16 && shape.q_dtype != DType::bf16) {
     return fmt::format("q_dtype: got {}, expected f16 or bf16 on CUDA", dtype_name(shape.q_dtype));
   }
   if (shape.kv_dtype != shape.q_dtype && !kernels::is_fp8(shape.kv_dtype)) {
