@@ -115,8 +115,16 @@ struct Sm90Consumer {
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
       if constexpr (kFp8) {
+        // One product of more than 128 columns takes more than the 128 registers of the launch.
+        constexpr int kFirst = c.head_dim_vo < 128 ? c.head_dim_vo : 128;
         const u64 b = tile::wgmma::advance(values, step * 32);
-        tile::Wgmma<T, c.head_dim_vo>::rs(o, p[step], b, step > 0 || accumulate);
+        float(&first)[kFirst / 2] = reinterpret_cast<float(&)[kFirst / 2]>(o[0]);
+        tile::Wgmma<T, kFirst>::rs(first, p[step], b, step > 0 || accumulate);
+        if constexpr (constexpr int kRest = c.head_dim_vo - kFirst; kRest > 0) {
+          float(&rest)[kRest / 2] = reinterpret_cast<float(&)[kRest / 2]>(o[kFirst / 2]);
+          tile::Wgmma<T, kRest>::rs(rest, p[step], tile::wgmma::advance(b, kFirst * 128),
+                                    step > 0 || accumulate);
+        }
       } else {
         const u64 b = tile::wgmma::advance(values, step * (16 * 128));
         tile::Wgmma<T, c.head_dim_vo>::template rs<true>(o, p[step], b, step > 0 || accumulate);

@@ -50,8 +50,9 @@ constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {
   l.producer_registers = one ? 160 : three ? 32 : c.boxes ? 40 : 88;
   l.consumer_registers = one ? 240 : three ? 160 : c.boxes ? 232 : 208;
   if (transposes) {
-    l.producer_registers = l.transposer_registers = 40;
-    l.consumer_registers = l.consumers == 1 ? 240 : 216;
+    l.producer_registers = 40;
+    l.transposer_registers = 56;  // fewer spill
+    l.consumer_registers = l.consumers == 1 ? 240 : 208;
   }
   l.panel_columns = 128 / size_bytes(c.kv_dtype);
   l.qk_panels = (c.head_dim_qk + l.panel_columns - 1) / l.panel_columns;
