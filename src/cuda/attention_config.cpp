@@ -70,7 +70,7 @@ constexpr Sm90Tile kSm90Fp8Tiles[] = {
     {128, 0, 64, 128, 3, "fp8: few rows"},
     {128, 0, 128, 128, 3, "fp8: few rows of large groups"},
     {256, 64, 128, 64, 2, "fp8: more tokens a step spill"},
-    {256, 0, 64, 64, 2, "fp8: few rows"},
+    {256, 0, 64, 96, 2, "fp8: few rows"},
     {256, 0, 128, 64, 2, "fp8: few rows of large groups"},
 };
 
