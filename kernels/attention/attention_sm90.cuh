@@ -6,8 +6,8 @@
 //         warpgroups of 64 packed rows each.
 // Smem:   sm90_layout(c).bytes: rings of q, k and v, the items in flight, barriers.
 // Output: out and lse, or partial_o and partial_lse of split tiles; every row of every item.
-// Needs:  sm_90a; q, k, v of one 16-bit type, or f8e4m3 and c.boxes; c.aligned: rows of q, k, v, out
-//         16-byte aligned.
+// Needs:  sm_90a; q, k, v of one 16-bit type, or f8e4m3 and c.aligned: rows of q, k, v, out 16-byte
+//         aligned.
 #pragma once
 
 #include "attention/attention_sm90_boxes.h"

@@ -41,10 +41,7 @@ struct Sm90BoxProducer {
   // that is not there is outside the tensor: zeros.
   template <bool is_v>
   __forceinline__ void load_kv() const {
-    constexpr bool kRawV = is_v && kLayout.raw_v_stages > 0;
-    constexpr int kStages = kRawV  ? kLayout.raw_v_stages
-                            : is_v ? kLayout.v_stages
-                                   : kLayout.k_stages;
+    constexpr int kStages = Sm90Smem<c>::template kv_stages<is_v>();
     constexpr int kPanels = is_v ? kLayout.vo_panels : kLayout.qk_panels;
     constexpr int kBytes = kPanels * c.tile_kv * 128;
     const AttentionParams& p = params.attention;
@@ -64,21 +61,13 @@ struct Sm90BoxProducer {
           page = token < t.kv_available && row < c.tile_kv ? p.kv_indices[t.kv_base + page]
                                                            : p.num_pages;
         }
-        tile::Mbarrier& empty = kRawV  ? smem.raw_v_empty(ring.stage)
-                                : is_v ? smem.v_empty(ring.stage)
-                                       : smem.k_empty(ring.stage);
-        tile::Mbarrier& full = kRawV  ? smem.raw_v_full(ring.stage)
-                               : is_v ? smem.v_full(ring.stage)
-                                      : smem.k_full(ring.stage);
-        u8* stage = kRawV  ? smem.raw_v(ring.stage)
-                    : is_v ? smem.v(ring.stage)
-                           : smem.k(ring.stage);
-        empty.wait(ring.parity ^ 1);
-        if (lane == 0) full.arrive_expect(kBytes);
+        const KvStage to = smem.template kv_stage<is_v>(ring.stage);
+        to.empty.wait(ring.parity ^ 1);
+        if (lane == 0) to.full.arrive_expect(kBytes);
         if (row < c.tile_kv) {
           const int panel = lane % kPanels;
-          tile::tma::load_4d(stage + panel * (c.tile_kv * 128) + row * 128,
-                             is_v ? params.v : params.k, full, panel * kLayout.panel_columns, slot,
+          tile::tma::load_4d(to.data + panel * (c.tile_kv * 128) + row * 128,
+                             is_v ? params.v : params.k, to.full, panel * kLayout.panel_columns, slot,
                              t.kv_head, page);
         }
         ring.advance();

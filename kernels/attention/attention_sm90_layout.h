@@ -50,9 +50,9 @@ constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {
   l.producer_registers = one ? 160 : three ? 32 : c.boxes ? 40 : 88;
   l.consumer_registers = one ? 240 : three ? 160 : c.boxes ? 232 : 208;
   if (transposes) {
-    l.producer_registers = 40;
+    l.producer_registers = c.boxes ? 40 : 88;
     l.transposer_registers = 56;  // fewer spill
-    l.consumer_registers = l.consumers == 1 ? 240 : 208;
+    l.consumer_registers = one ? 240 : c.boxes ? 208 : 184;
   }
   l.panel_columns = 128 / size_bytes(c.kv_dtype);
   l.qk_panels = (c.head_dim_qk + l.panel_columns - 1) / l.panel_columns;
@@ -75,7 +75,7 @@ constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {
       2 * 8 * (kSm90ItemSlots + 2 + l.k_stages + l.v_stages + l.raw_v_stages);
   // Rows of 8 bits leave room for those of out where shared memory is large enough.
   const i32 out_bytes = c.tile_q * l.out_panels * 128;
-  if (transposes && size_bytes(c.o_dtype) == 2 && out_bytes > l.q_stage_bytes &&
+  if (transposes && c.boxes && size_bytes(c.o_dtype) == 2 && out_bytes > l.q_stage_bytes &&
       kv_bytes + 2 * out_bytes + small_bytes <= kSm90MaxSmemBytes) {
     l.q_stage_bytes = out_bytes;
   }
@@ -104,9 +104,9 @@ constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {
   return l;
 }
 
-// Of configurations with 8 bits: k-steps of the second product are 32 tokens; V comes as boxes.
+// Of configurations with 8 bits: k-steps of the second product are 32 tokens.
 constexpr bool sm90_fp8_valid(const AttentionConfig& c) {
-  return c.q_dtype == DType::f8e4m3 && c.boxes && c.softmax && c.tile_kv % 32 == 0 &&
+  return c.q_dtype == DType::f8e4m3 && c.aligned && c.softmax && c.tile_kv % 32 == 0 &&
          c.tile_kv >= 64 && c.tile_q <= 128 && !c.q_in_registers;
 }
 

@@ -44,6 +44,12 @@ struct Ring {
   }
 };
 
+// Where a tile of K or V goes.
+struct KvStage {
+  u8* data;
+  tile::Mbarrier &full, &empty;
+};
+
 template <AttentionConfig c>
 struct Sm90Smem {
   static constexpr Sm90Layout kLayout = sm90_layout(c);
@@ -91,6 +97,23 @@ struct Sm90Smem {
     return barrier(kLayout.raw_v_empty, stage);
   }
 
+  // Of the ring that the producer fills.
+  template <bool is_v>
+  static constexpr int kv_stages() {
+    return !is_v ? kLayout.k_stages : kLayout.raw_v_stages > 0 ? kLayout.raw_v_stages
+                                                               : kLayout.v_stages;
+  }
+  template <bool is_v>
+  __forceinline__ KvStage kv_stage(int stage) const {
+    if constexpr (!is_v) {
+      return {k(stage), k_full(stage), k_empty(stage)};
+    } else if constexpr (kLayout.raw_v_stages > 0) {
+      return {raw_v(stage), raw_v_full(stage), raw_v_empty(stage)};
+    } else {
+      return {v(stage), v_full(stage), v_empty(stage)};
+    }
+  }
+
   // Item number `count` of the block, when it is there.
   __forceinline__ const Sm90Item& wait_item(int count) const {
     const int slot = count % kSm90ItemSlots;
@@ -108,7 +131,9 @@ struct Sm90Smem {
     for (int i = 0; i < kLayout.k_stages; ++i) k_full(i).init(kKvFull), k_empty(i).init(kEmpty);
     constexpr int kVFull = kLayout.raw_v_stages > 0 ? 4 : kKvFull;
     for (int i = 0; i < kLayout.v_stages; ++i) v_full(i).init(kVFull), v_empty(i).init(kEmpty);
-    for (int i = 0; i < kLayout.raw_v_stages; ++i) raw_v_full(i).init(1), raw_v_empty(i).init(4);
+    for (int i = 0; i < kLayout.raw_v_stages; ++i) {
+      raw_v_full(i).init(kKvFull), raw_v_empty(i).init(4);
+    }
     tile::fence_mbarrier_init();
   }
 

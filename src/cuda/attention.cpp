@@ -235,6 +235,14 @@ std::vector<ListedKernel> attention_kernels() {
       list.push_back({.spec = merge_spec(shape)});
     }
   }
+  for (const int head_dim : {64, 128, 256}) {  // fp8 queries
+    const AttentionConfig shape{.q_dtype = DType::f8e4m3,
+                                .kv_dtype = DType::f8e4m3,
+                                .head_dim_qk = head_dim,
+                                .head_dim_vo = head_dim};
+    list_sm90(list, shape, false);
+    list.push_back({.spec = merge_spec(shape)});
+  }
   list.push_back({.spec = page_check_spec()});
   return list;
 }

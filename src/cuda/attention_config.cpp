@@ -68,10 +68,8 @@ constexpr Sm90Tile kSm90RowTiles[] = {
 constexpr Sm90Tile kSm90Fp8Tiles[] = {
     {128, 64, 128, 128, 3, "fp8: two consumers in turns"},
     {128, 0, 64, 128, 3, "fp8: few rows"},
-    {128, 0, 128, 128, 3, "fp8: few rows of large groups"},
     {256, 64, 128, 64, 2, "fp8: more tokens a step spill"},
     {256, 0, 64, 96, 2, "fp8: few rows"},
-    {256, 0, 128, 64, 2, "fp8: few rows of large groups"},
 };
 
 // The copy engine brings boxes of at least this many rows of k and v, and whole repeats of the
@@ -106,6 +104,7 @@ void add_sm90(const AttentionDemand& demand, std::vector<AttentionChoice>& choic
   };
   if (kernels::is_fp8(demand.shape.q_dtype)) {
     for (const Sm90Tile& t : kSm90Fp8Tiles) add(t, true);
+    for (const Sm90Tile& t : kSm90Fp8Tiles) add(t, false);
     return;
   }
   for (const Sm90Tile& t : kSm90BoxTiles) add(t, true);
@@ -131,30 +130,13 @@ void add_sm80(const AttentionDemand& demand, std::vector<AttentionChoice>& choic
   }
 }
 
-// The kernel for queries of 8 bits has no way to bring K and V but boxes.
 std::string fp8_queries_unsupported(const AttentionDemand& demand) {
-  constexpr int kMostRows = 128;
   if (demand.compute_major != 9) {
     return "q_dtype: got f8e4m3, expected f16 or bf16 on CUDA: fp8 queries are only on Hopper";
   }
   if (!demand.shape.softmax) {
     return "variant: got one without softmax, expected one with it for f8e4m3 queries on CUDA: "
            "its weights may leave the range of 8 bits";
-  }
-  if (demand.group_size > kMostRows) {
-    return fmt::format(
-        "num_qo_heads: got {} a KV head, expected at most {} for f8e4m3 queries on CUDA",
-        demand.group_size, kMostRows);
-  }
-  if (demand.page_size % kSmallestBox != 0) {
-    return fmt::format(
-        "page_size: got {}, expected 0 (ragged) or a multiple of {} for f8e4m3 queries on CUDA",
-        demand.page_size, kSmallestBox);
-  }
-  if (demand.page_size > 0 && demand.fixed_split_size % kSmallestBox != 0) {
-    return fmt::format(
-        "fixed_split_size: got {}, expected a multiple of {} for f8e4m3 queries and pages on CUDA",
-        demand.fixed_split_size, kSmallestBox);
   }
   return "";
 }

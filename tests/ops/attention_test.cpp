@@ -272,7 +272,7 @@ void add_fp8_queries(std::vector<AttentionCase>& cases) {
     change(c);
     cases.push_back(c);
   };
-  for (const int page_size : {0, 16, 48, 64}) {
+  for (const int page_size : {0, 1, 5, 16, 48, 64}) {
     for (const bool packed : {false, true}) {
       const std::string name = "page" + std::to_string(page_size) + (packed ? "_packed_hnd" : "");
       add(mixed(name), [&](AttentionCase& c) {
@@ -308,6 +308,13 @@ void add_fp8_queries(std::vector<AttentionCase>& cases) {
             c.shape.head_dim_vo = dims.vo;
             c.head_scales = c.causal = prefill;
           });
+      add(prefill ? mixed("mixed_page1_dims" + name) : decode("decode_page1_dims" + name),
+          [&](AttentionCase& c) {
+            if (is_emulated()) c.shape.num_qo_heads = 2, c.shape.num_kv_heads = 1;
+            c.shape.head_dim_qk = dims.qk;
+            c.shape.head_dim_vo = dims.vo;
+            c.shape.page_size = 1;
+          });
     }
   }
   add(mixed("full"), [](AttentionCase&) {});
@@ -340,6 +347,7 @@ void add_fp8_queries(std::vector<AttentionCase>& cases) {
       c.v_scale = 2;
     });
   }
+  add(mixed("page16_split7"), [](AttentionCase& c) { c.plan.fixed_split_size = 7; });
   add(mixed("ragged_split7"), [](AttentionCase& c) {
     c.shape.page_size = 0;
     c.plan.fixed_split_size = 7;
