@@ -50,8 +50,8 @@ constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {
   l.producer_registers = one ? 160 : three ? 32 : c.boxes ? 40 : 88;
   l.consumer_registers = one ? 240 : three ? 160 : c.boxes ? 232 : 208;
   if (transposes) {
-    l.producer_registers = c.boxes ? 40 : 88;
-    l.transposer_registers = 56;  // fewer spill
+    l.producer_registers = c.boxes ? 40 : 96;
+    l.transposer_registers = 48;
     l.consumer_registers = one ? 240 : c.boxes ? 208 : 184;
   }
   l.panel_columns = 128 / size_bytes(c.kv_dtype);

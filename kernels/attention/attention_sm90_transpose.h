@@ -47,20 +47,21 @@ struct Sm90Transposer {
           source + chunk / 8 * (c.tile_kv * 128) + (chunk % 8 ^ lane % 8) * 16;
       u32 r[kGroups][4];
 #pragma unroll
-      for (int i = 0; i < kGroups; ++i) {
-        tile::ldmatrix_x4_trans(r[i], rows_of_v + i * (32 * 128));
-      }
-      if (rows < c.tile_kv) {
+      for (int begin = 0; begin < kGroups; begin += 2) {  // as many as registers allow
+        const int end = begin + 2 < kGroups ? begin + 2 : kGroups;
 #pragma unroll
-        for (int i = 0; i < kGroups; ++i) clear(r[i], i, rows);
-      }
+        for (int i = begin; i < end; ++i) {
+          tile::ldmatrix_x4_trans(r[i], rows_of_v + i * (32 * 128));
+          if (rows < c.tile_kv) clear(r[i], i, rows);
+        }
 #pragma unroll
-      for (int i = 0; i < kGroups; ++i) {
-        tile::stmatrix_x4(target + chunk * (16 * 128) + (target_chunk ^ 2 * i) * 16,
-                          tile::permute_bytes(r[i][0], r[i][1], first),
-                          tile::permute_bytes(r[i][0], r[i][1], second),
-                          tile::permute_bytes(r[i][2], r[i][3], first),
-                          tile::permute_bytes(r[i][2], r[i][3], second));
+        for (int i = begin; i < end; ++i) {
+          tile::stmatrix_x4(target + chunk * (16 * 128) + (target_chunk ^ 2 * i) * 16,
+                            tile::permute_bytes(r[i][0], r[i][1], first),
+                            tile::permute_bytes(r[i][0], r[i][1], second),
+                            tile::permute_bytes(r[i][2], r[i][3], first),
+                            tile::permute_bytes(r[i][2], r[i][3], second));
+        }
       }
     }
   }

@@ -65,11 +65,16 @@ constexpr Sm90Tile kSm90RowTiles[] = {
 };
 
 // Queries of 8 bits: no other kernel has them, so any number of rows must fit.
-constexpr Sm90Tile kSm90Fp8Tiles[] = {
+constexpr Sm90Tile kSm90Fp8BoxTiles[] = {
     {128, 64, 128, 128, 3, "fp8: two consumers in turns"},
     {128, 0, 64, 128, 3, "fp8: few rows"},
     {256, 64, 128, 64, 2, "fp8: more tokens a step spill"},
     {256, 0, 64, 96, 2, "fp8: few rows"},
+};
+constexpr Sm90Tile kSm90Fp8RowTiles[] = {
+    {128, 64, 128, 128, 3, "fp8: rows are gathered"},
+    {128, 0, 64, 128, 3, "fp8: the same, few rows"},
+    {256, 0, 64, 96, 2, "fp8: the same, large heads: two consumers spill"},
 };
 
 // The copy engine brings boxes of at least this many rows of k and v, and whole repeats of the
@@ -103,8 +108,8 @@ void add_sm90(const AttentionDemand& demand, std::vector<AttentionChoice>& choic
     choices.push_back({c, t.reason});
   };
   if (kernels::is_fp8(demand.shape.q_dtype)) {
-    for (const Sm90Tile& t : kSm90Fp8Tiles) add(t, true);
-    for (const Sm90Tile& t : kSm90Fp8Tiles) add(t, false);
+    for (const Sm90Tile& t : kSm90Fp8BoxTiles) add(t, true);
+    for (const Sm90Tile& t : kSm90Fp8RowTiles) add(t, false);
     return;
   }
   for (const Sm90Tile& t : kSm90BoxTiles) add(t, true);
