@@ -68,7 +68,7 @@ struct Sm90Transposer {
 
   // All tiles of V, in the order of the items.
   __forceinline__ void run() const {
-    Ring<kLayout.raw_v_stages> raw;
+    static_assert(kLayout.raw_v_stages == kLayout.v_stages, "one position serves both rings");
     Ring<kLayout.v_stages> ring;
 #pragma unroll 1
     for (int count = 0;; ++count) {
@@ -78,16 +78,15 @@ struct Sm90Transposer {
       int rows = t.rows_of_last;
 #pragma unroll 1
       for (int i = 0; i < num_tiles; ++i) {
-        smem.raw_v_full(raw.stage).wait(raw.parity);
+        smem.raw_v_full(ring.stage).wait(ring.parity);
         smem.v_empty(ring.stage).wait(ring.parity ^ 1);
-        transpose(smem.raw_v(raw.stage), smem.v(ring.stage), rows);
+        transpose(smem.raw_v(ring.stage), smem.v(ring.stage), rows);
         tile::fence_async_proxy();
         tile::sync_warp();
         if (tile::lane_index() == 0) {
-          smem.raw_v_empty(raw.stage).arrive();
+          smem.raw_v_empty(ring.stage).arrive();
           smem.v_full(ring.stage).arrive();
         }
-        raw.advance();
         ring.advance();
         rows = c.tile_kv;
       }
