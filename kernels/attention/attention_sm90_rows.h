@@ -132,13 +132,13 @@ struct Sm90RowProducer {
     constexpr int kStages = Sm90Smem<c>::template kv_stages<is_v>();
     constexpr int kChunks = (is_v ? c.head_dim_vo : c.head_dim_qk) / kChunk;
     const int stage = count % kStages;
-    const KvStage to = smem.template kv_stage<is_v>(stage);
-    wait_empty(to.empty, (count / kStages & 1) ^ 1);
+    const auto to = [&] { return smem.template kv_stage<is_v>(stage); };
+    wait_empty(to().empty, (count / kStages & 1) ^ 1);
 #pragma unroll
     for (int i = 0; i < kBlocks; ++i) {
-      gather<c.tile_kv, kChunks>(to.data, i * kBlock, row_of<is_v>(t, tile, pages, i));
+      gather<c.tile_kv, kChunks>(to().data, i * kBlock, row_of<is_v>(t, tile, pages, i));
     }
-    asked_for(to.full);
+    asked_for(to().full);
   }
 
   template <bool is_v>
