@@ -96,7 +96,8 @@ int head_dim(const AttentionConfig& shape) {
 void add_sm90(const AttentionDemand& demand, std::vector<AttentionChoice>& choices) {
   if (demand.compute_major != 9 || demand.shape.kv_dtype != demand.shape.q_dtype) return;
   const auto add = [&](const Sm90Tile& t, bool boxes) {
-    if (head_dim(demand.shape) > t.max_head_dim || demand.mean_packed_rows <= t.min_rows) return;
+    if (head_dim(demand.shape) > t.max_head_dim) return;
+    if (t.min_rows > 0 && demand.mean_packed_rows <= t.min_rows) return;
     if (boxes && !boxes_fit(demand, t)) return;
     AttentionConfig c = demand.shape;
     c.kernel = AttentionKernel::sm90;

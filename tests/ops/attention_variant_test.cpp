@@ -78,6 +78,12 @@ std::vector<AttentionCase> all_cases() {
       cases.push_back(c);
     }
   }
+  if (!wants_hopper()) return cases;  // who else has no fp8 queries
+  for (AttentionCase c : batches("fp8_queries", global_window_variant())) {
+    c.shape.q_dtype = c.shape.kv_dtype = DType::f8e4m3;
+    c.head_scales = true;
+    cases.push_back(c);
+  }
   return cases;
 }
 
