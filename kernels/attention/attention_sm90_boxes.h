@@ -67,8 +67,8 @@ struct Sm90BoxProducer {
         if (row < c.tile_kv) {
           const int panel = lane % kPanels;
           tile::tma::load_4d(to.data + panel * (c.tile_kv * 128) + row * 128,
-                             is_v ? params.v : params.k, to.full, panel * kLayout.panel_columns, slot,
-                             t.kv_head, page);
+                             is_v ? params.v : params.k, to.full, panel * kLayout.panel_columns,
+                             slot, t.kv_head, page);
         }
         ring.advance();
       }

@@ -44,8 +44,8 @@ struct Sm90Consumer {
 
   const AttentionSm90Params& params;
   const Sm90Smem<c> smem;
-  const int warpgroup;  // among the consumers
-  const int warp;       // in the warpgroup
+  const int warpgroup;   // among the consumers
+  const int warp;        // in the warpgroup
   const float to_base2;  // of all rows and items; 8 bits: see row_to_base2
 
   float s[c.tile_kv / 2];
@@ -53,9 +53,9 @@ struct Sm90Consumer {
   u32 p[kSteps][4];
   u32 q[c.q_in_registers ? c.head_dim_qk / 16 : 1][4];
   float row_to_base2[2];  // of the item's rows; 8 bits only, whose heads have scales
-  float tile_sum[2];  // of this tile's terms in the rows
-  float rescale[2];   // brings older sums to the new reference
-  bool settled;       // do all rows of the warp have a reference
+  float tile_sum[2];      // of this tile's terms in the rows
+  float rescale[2];       // brings older sums to the new reference
+  bool settled;           // do all rows of the warp have a reference
   RowState rows;
   int slot;                     // of the item of S
   int tile;                     // of the item, counted down; that of S

@@ -102,7 +102,8 @@ __forceinline__ void write_rows(const AttentionParams& p, const Sm90Item& t, int
     }
     using T = tile::storage_t<c.o_dtype>;
     T* dst = static_cast<T*>(p.out) + token * p.out_token_stride + head * p.out_head_stride;
-    write_row<c.aligned, c.head_dim_vo>(dst, o, half, end.scale * value_scale<c>(p, t.kv_head), valid);
+    write_row<c.aligned, c.head_dim_vo>(dst, o, half, end.scale * value_scale<c>(p, t.kv_head),
+                                        valid);
     if (c.softmax && p.lse && valid && lane % 4 == 0) write_lse(p, token, head, end.lse);
   }
 }

@@ -25,7 +25,7 @@ struct Sm90Layout {
   i32 k;      // [k_stages][qk_panels][tile_kv][panel_columns]
   i32 v;      // [v_stages][vo_panels][tile_kv][64]; 8 bits: [v_stages][head_dim_vo][128 tokens]
   i32 raw_v;  // [raw_v_stages][vo_panels][tile_kv][128]
-  i32 items;                                              // Sm90Item [kSm90ItemSlots]
+  i32 items;  // Sm90Item [kSm90ItemSlots]
   i32 item_full, item_empty;                              // Mbarrier [kSm90ItemSlots]
   i32 q_full, q_empty, k_full, k_empty, v_full, v_empty;  // Mbarrier [stages]
   i32 raw_v_full, raw_v_empty;                            // Mbarrier [raw_v_stages]
@@ -70,9 +70,8 @@ constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {
   }
   const i32 kv_bytes = l.k_stages * l.k_stage_bytes + l.v_stages * l.v_stage_bytes +
                        l.raw_v_stages * l.raw_v_stage_bytes;
-  const i32 small_bytes =
-      kSm90ItemSlots * kSm90ItemBytes +
-      2 * 8 * (kSm90ItemSlots + 2 + l.k_stages + l.v_stages + l.raw_v_stages);
+  const i32 small_bytes = kSm90ItemSlots * kSm90ItemBytes +
+                          2 * 8 * (kSm90ItemSlots + 2 + l.k_stages + l.v_stages + l.raw_v_stages);
   // Rows of 8 bits leave room for those of out where shared memory is large enough.
   const i32 out_bytes = c.tile_q * l.out_panels * 128;
   if (transposes && c.boxes && size_bytes(c.o_dtype) == 2 && out_bytes > l.q_stage_bytes &&

@@ -114,7 +114,8 @@ struct Sm90RowProducer {
   }
   // The row of block i: its first element, or null.
   template <bool is_v>
-  __forceinline__ const Element* row_of(const Sm90Item& t, int tile, const Pages& pages, int i) const {
+  __forceinline__ const Element* row_of(const Sm90Item& t, int tile, const Pages& pages,
+                                        int i) const {
     const AttentionParams& p = params.attention;
     const int token = t.kv_begin + tile * c.tile_kv + i * kBlock + tile::lane_index();
     const auto* head = static_cast<const Element*>(is_v ? p.v : p.k) +

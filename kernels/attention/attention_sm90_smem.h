@@ -100,8 +100,9 @@ struct Sm90Smem {
   // Of the ring that the producer fills.
   template <bool is_v>
   static constexpr int kv_stages() {
-    return !is_v ? kLayout.k_stages : kLayout.raw_v_stages > 0 ? kLayout.raw_v_stages
-                                                               : kLayout.v_stages;
+    return !is_v                      ? kLayout.k_stages
+           : kLayout.raw_v_stages > 0 ? kLayout.raw_v_stages
+                                      : kLayout.v_stages;
   }
   template <bool is_v>
   __forceinline__ KvStage kv_stage(int stage) const {

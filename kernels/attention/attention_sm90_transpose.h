@@ -43,8 +43,7 @@ struct Sm90Transposer {
     const int target_chunk = lane / 16 ^ column % 8;
 #pragma unroll 1
     for (int chunk = warp; chunk < kChunks; chunk += 4) {
-      const u8* rows_of_v =
-          source + chunk / 8 * (c.tile_kv * 128) + (chunk % 8 ^ lane % 8) * 16;
+      const u8* rows_of_v = source + chunk / 8 * (c.tile_kv * 128) + (chunk % 8 ^ lane % 8) * 16;
       u32 r[kGroups][4];
 #pragma unroll
       for (int begin = 0; begin < kGroups; begin += 2) {  // as many as registers allow

@@ -13,7 +13,7 @@ using kernels::AttentionConfig;
 using kernels::AttentionParams;
 
 constexpr int kPanelBytes = 128;  // of a row
-constexpr int kWarpRows = 16;  // of the output tile
+constexpr int kWarpRows = 16;     // of the output tile
 
 struct Kv {
   const void* data;

@@ -176,8 +176,8 @@ TEST_F(Conversions, FloatsRoundToTheNearestF16) { test_narrow(kF16); }
 class HopperConversions : public HopperTest {};
 
 TEST_F(HopperConversions, FloatsRoundToTheNearestF8e4m3) {
-  std::vector<float> values{0.f, -0.f, 448.f, 464.f, 1e30f, INFINITY, -INFINITY, 0x1p-149f, 0x1p-10f,
-                            0x1.000002p-10f, -0x1p-10f, NAN};
+  std::vector<float> values{0.f,       -0.f,      448.f,    464.f,           1e30f,     INFINITY,
+                            -INFINITY, 0x1p-149f, 0x1p-10f, 0x1.000002p-10f, -0x1p-10f, NAN};
   for (std::uint32_t code = 0; code < 0x7e; ++code) {
     const double value = decode_e4m3(code), next = decode_e4m3(code + 1);
     for (const float x : {static_cast<float>(value), static_cast<float>(value / 2 + next / 2)}) {
@@ -214,11 +214,10 @@ TEST_F(HopperConversions, FloatsRoundToTheNearestF8e4m3) {
 }
 
 TEST_F(Conversions, BytesArePermuted) {
-  const std::vector<std::uint32_t> words{0x33221100, 0x80ff7f01, 0x33221100, 0x33221100,   // low
-                                         0x77665544, 0x12345678, 0x77665544, 0x77665544,   // high
+  const std::vector<std::uint32_t> words{0x33221100, 0x80ff7f01, 0x33221100, 0x33221100,  // low
+                                         0x77665544, 0x12345678, 0x77665544, 0x77665544,  // high
                                          0x6420,     0x7531,     0x3210,     0x7007};
-  const std::vector<std::uint32_t> expected{0x66442200, 0x1256807f, 0x33221100,
-                                            0x77000077};
+  const std::vector<std::uint32_t> expected{0x66442200, 0x1256807f, 0x33221100, 0x77000077};
   std::vector<std::uint8_t> bytes(words.size() * 4);
   std::memcpy(bytes.data(), words.data(), bytes.size());
   const TestTensor a = TestTensor::bytes(bytes);

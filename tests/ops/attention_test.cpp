@@ -331,9 +331,8 @@ void add_fp8_queries(std::vector<AttentionCase>& cases) {
     c.lse_base = LseBase::two;
   });
   add(mixed("alibi"), [](AttentionCase& c) { c.alibi = c.head_scales = true; });
-  add(mixed("custom_mask"), [](AttentionCase& c) {
-    c.custom_mask = c.empty_mask_rows = c.head_scales = true;
-  });
+  add(mixed("custom_mask"),
+      [](AttentionCase& c) { c.custom_mask = c.empty_mask_rows = c.head_scales = true; });
   add(mixed("no_lse"), [](AttentionCase& c) { c.with_lse = false; });
   add(mixed("more_queries_than_kv"), [](AttentionCase& c) {
     c.qo_lens = {40, 9}, c.kv_lens = {17, 3};
