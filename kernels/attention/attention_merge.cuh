@@ -1,7 +1,7 @@
 // Joins the partial results of split KV (Dao et al. 2023, "Flash-Decoding").
 //
-// Grid:   one thread block a MergeItem.
-// Block:  4 warps; warp w joins rows w, w + 4, … of the item.
+// Grid:   a MergeItem by ceil(tile_rows / 4).
+// Block:  4 warps; warp w of block (i, j) joins row 4 j + w of item i.
 // Smem:   none.
 // Output: out and lse of every row of every item; 0 and -inf where an item has no parts. Without
 //         softmax: the sum of the parts.
@@ -38,35 +38,34 @@ inline void attention_merge(const AttentionParams& p) {
       item.partial_row + static_cast<i64>(item.num_parts) * item.num_rows > p.num_partial_rows) {
     return;
   }
-  const int lane = tile::lane_index();
-  for (int row = tile::warp_index(); row < item.num_rows; row += kMergeThreads / 32) {
-    const i64 packed = static_cast<i64>(item.q_begin) + row;
-    const i64 token = p.qo_indptr[item.request] + packed / p.group_size;
-    if (token < 0 || token >= p.total_q) return;
-    const i64 head = item.kv_head * p.group_size + packed % p.group_size;
-    const i64 first = static_cast<i64>(item.partial_row) + row;
-    float lse = 0.f;
-    if constexpr (c.softmax) {
-      lse = joined_lse(p.partial_lse + first, item.num_rows, item.num_parts);
-    }
-    for (int col = 8 * lane; col < c.head_dim_vo; col += 8 * 32) {
-      float o[8] = {};
-      for (int s = 0; lse > tile::kNegInf && s < item.num_parts; ++s) {
-        const i64 part = first + static_cast<i64>(s) * item.num_rows;
-        float weight = 1.f;
-        if constexpr (c.softmax) weight = tile::exp2_approx(p.partial_lse[part] - lse);
-        if (weight == 0.f) continue;  // an empty part
-        float low[4], high[4];
-        tile::load<4>(low, p.partial_o + part * c.head_dim_vo + col);
-        tile::load<4>(high, p.partial_o + part * c.head_dim_vo + col + 4);
+  const int row = tile::block_index_y() * (kMergeThreads / 32) + tile::warp_index();
+  if (row >= item.num_rows) return;
+  const i64 packed = static_cast<i64>(item.q_begin) + row;
+  const i64 token = p.qo_indptr[item.request] + packed / p.group_size;
+  if (token < 0 || token >= p.total_q) return;
+  const i64 head = item.kv_head * p.group_size + packed % p.group_size;
+  const i64 first = static_cast<i64>(item.partial_row) + row;
+  float lse = 0.f;
+  if constexpr (c.softmax) {
+    lse = joined_lse(p.partial_lse + first, item.num_rows, item.num_parts);
+  }
+  for (int col = 8 * tile::lane_index(); col < c.head_dim_vo; col += 8 * 32) {
+    float o[8] = {};
+    for (int s = 0; lse > tile::kNegInf && s < item.num_parts; ++s) {
+      const i64 part = first + static_cast<i64>(s) * item.num_rows;
+      float weight = 1.f;
+      if constexpr (c.softmax) weight = tile::exp2_approx(p.partial_lse[part] - lse);
+      if (weight == 0.f) continue;  // an empty part
+      float low[4], high[4];
+      tile::load<4>(low, p.partial_o + part * c.head_dim_vo + col);
+      tile::load<4>(high, p.partial_o + part * c.head_dim_vo + col + 4);
 #pragma unroll
-        for (int x = 0; x < 4; ++x) {
-          o[x] += weight * low[x];
-          o[x + 4] += weight * high[x];
-        }
+      for (int x = 0; x < 4; ++x) {
+        o[x] += weight * low[x];
+        o[x + 4] += weight * high[x];
       }
-      write_output_row<c>(p, token, head, col, o, lse, 1.f);
     }
+    write_output_row<c>(p, token, head, col, o, lse, 1.f);
   }
 }
 

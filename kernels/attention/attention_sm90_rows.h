@@ -14,6 +14,7 @@ template <AttentionConfig c>
 struct Sm90RowProducer {
   static constexpr Sm90Layout kLayout = sm90_layout(c);
   static constexpr int kBlock = 32;  // rows a warp gathers at a time, one looked up by each lane
+  static constexpr int kAtOnce = 4;  // rows of it that a lane has addresses of
   static constexpr int kBlocks = (c.tile_kv + kBlock - 1) / kBlock;  // of a tile of K or V
   static constexpr int kChunk = 16 / size_bytes(c.q_dtype);          // elements copied at a time
   using Element = tile::word_t<size_bytes(c.q_dtype)>;
@@ -35,21 +36,32 @@ struct Sm90RowProducer {
     const auto present = reinterpret_cast<u64>(source);
     const u64 address = present ? present : reinterpret_cast<u64>(params.attention.q) | kAbsent;
     const u32 low = static_cast<u32>(address), high = static_cast<u32>(address >> 32);
-#pragma unroll(c.aligned ? kBlock / 4 : 1)
-    for (int i = 0; i < kBlock / 4; ++i) {
-      const int row = 4 * i + lane / 8;
-      const u64 from =
-          static_cast<u64>(tile::warp::shuffle(high, row)) << 32 | tile::warp::shuffle(low, row);
-      if (rows % kBlock != 0 && first + row >= rows) continue;
-      const auto* begin = reinterpret_cast<const u16*>(from & ~kAbsent);
-      const auto* src = begin + lane % 8 * 8;
-      u8* dst = stage + (first + row) * 128 + (lane % 8 ^ row % 8) * 16;
 #pragma unroll
-      for (int panel = 0; panel * 8 < kPadded; ++panel) {
-        if (kPadded % 8 != 0 && panel * 8 + lane % 8 >= kPadded) continue;
-        const bool padding = kPadded > chunks && panel * 8 + lane % 8 >= chunks;
-        copy_chunk<c.aligned>(reinterpret_cast<u16*>(dst + panel * (rows * 128)),
-                              padding ? begin : src + panel * 64, !padding && !(from & kAbsent));
+    for (int i = 0; i < kBlock / 4; i += kAtOnce) {
+      // Addresses come before copies: in turns they would wait for each other.
+      const u16* src[kAtOnce];
+      bool valid[kAtOnce];
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j) {
+        const int row = 4 * (i + j) + lane / 8;
+        const u64 from =
+            static_cast<u64>(tile::warp::shuffle(high, row)) << 32 | tile::warp::shuffle(low, row);
+        valid[j] = !(from & kAbsent);
+        src[j] = reinterpret_cast<const u16*>(from & ~kAbsent) + lane % 8 * 8;
+      }
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j) {
+        const int row = 4 * (i + j) + lane / 8;
+        if (rows % kBlock != 0 && first + row >= rows) continue;
+        u8* dst = stage + (first + row) * 128 + (lane % 8 ^ row % 8) * 16;
+#pragma unroll
+        for (int panel = 0; panel * 8 < kPadded; ++panel) {
+          if (kPadded % 8 != 0 && panel * 8 + lane % 8 >= kPadded) continue;
+          const bool padding = kPadded > chunks && panel * 8 + lane % 8 >= chunks;
+          copy_chunk<c.aligned>(reinterpret_cast<u16*>(dst + panel * (rows * 128)),
+                                padding ? src[j] - lane % 8 * 8 : src[j] + panel * 64,
+                                valid[j] && !padding);
+        }
       }
     }
   }

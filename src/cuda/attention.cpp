@@ -139,7 +139,9 @@ void attention(int device_index, const AttentionConfig& planned, bool aligned,
   }
   if (params.num_merges > 0) {
     const Kernel& kernel = get_kernel(merge_spec(config), device_index);
-    launch(kernel, static_cast<unsigned>(params.num_merges), 1, stream, params);
+    constexpr int kRows = kMergeThreads / 32;
+    const auto row_blocks = static_cast<unsigned>((params.tile_rows + kRows - 1) / kRows);
+    launch(kernel, static_cast<unsigned>(params.num_merges), row_blocks, stream, params);
   }
 }
 
