@@ -1,6 +1,6 @@
 // The producer of attention_sm90 where q, k and v fit boxes. Four warps, a role each: look up the
 // items, and ask the copy engine for q, K and V. Rows past the end of the tensors come as zeros;
-// rows past the end of a request may hold anything, and the consumers clear those of V.
+// rows past the end of a request may hold anything, and who reads V clears those.
 #pragma once
 
 #include "attention/attention_sm90_smem.h"
@@ -15,18 +15,11 @@ struct Sm90BoxProducer {
   const AttentionSm90Params& params;
   const Sm90Smem<c> smem;
 
-  // Item number `count` of the block, when it is there.
-  __forceinline__ const Sm90Item& wait_item(int count) const {
-    const int slot = count % kSm90ItemSlots;
-    smem.item_full(slot).wait(count / kSm90ItemSlots & 1);
-    return smem.item(slot);
-  }
-
   // By one thread.
   __forceinline__ void load_q() const {
 #pragma unroll 1
     for (int count = 0;; ++count) {
-      const Sm90Item& t = wait_item(count);
+      const Sm90Item& t = smem.wait_item(count);
       const int stage = count % kLayout.q_stages;
       smem.q_empty(stage).wait((count / kLayout.q_stages & 1) ^ 1);
       tile::Mbarrier& full = smem.q_full(stage);
@@ -37,8 +30,9 @@ struct Sm90BoxProducer {
       full.arrive_expect(kLayout.qk_panels * params.attention.tile_rows * 128);
 #pragma unroll
       for (int panel = 0; panel < kLayout.qk_panels; ++panel) {
-        tile::tma::load_4d(smem.q(stage) + panel * (c.tile_q * 128), params.q, full, panel * 64, 0,
-                           t.first_q_row + t.first_token, t.kv_head);
+        tile::tma::load_4d(smem.q(stage) + panel * (c.tile_q * 128), params.q, full,
+                           panel * kLayout.panel_columns, 0, t.first_q_row + t.first_token,
+                           t.kv_head);
       }
     }
   }
@@ -47,16 +41,16 @@ struct Sm90BoxProducer {
   // that is not there is outside the tensor: zeros.
   template <bool is_v>
   __forceinline__ void load_kv() const {
-    constexpr int kStages = is_v ? kLayout.v_stages : kLayout.k_stages;
+    constexpr int kStages = Sm90Smem<c>::template kv_stages<is_v>();
     constexpr int kPanels = is_v ? kLayout.vo_panels : kLayout.qk_panels;
-    constexpr int kBytes = is_v ? kLayout.v_stage_bytes : kLayout.k_stage_bytes;
+    constexpr int kBytes = kPanels * c.tile_kv * 128;
     const AttentionParams& p = params.attention;
     const int lane = tile::lane_index();
     const int row = lane / kPanels * params.box_rows;
     Ring<kStages> ring;
 #pragma unroll 1
     for (int count = 0;; ++count) {
-      const Sm90Item& t = wait_item(count);
+      const Sm90Item& t = smem.wait_item(count);
       const int num_tiles = t.num_tiles;  // after the last one the item may be gone
 #pragma unroll 1
       for (int i = num_tiles - 1; i >= 0; --i) {
@@ -68,14 +62,14 @@ struct Sm90BoxProducer {
           page = token < t.kv_available && row < c.tile_kv ? p.kv_indices[t.kv_base + page]
                                                            : p.num_pages;
         }
-        (is_v ? smem.v_empty(ring.stage) : smem.k_empty(ring.stage)).wait(ring.parity ^ 1);
-        tile::Mbarrier& full = is_v ? smem.v_full(ring.stage) : smem.k_full(ring.stage);
-        u8* stage = is_v ? smem.v(ring.stage) : smem.k(ring.stage);
-        if (lane == 0) full.arrive_expect(kBytes);
+        const KvStage to = smem.template kv_stage<is_v>(ring.stage);
+        to.empty.wait(ring.parity ^ 1);
+        if (lane == 0) to.full.arrive_expect(kBytes);
         if (row < c.tile_kv) {
           const int panel = lane % kPanels;
-          tile::tma::load_4d(stage + panel * (c.tile_kv * 128) + row * 128,
-                             is_v ? params.v : params.k, full, panel * 64, slot, t.kv_head, page);
+          tile::tma::load_4d(to.data + panel * (c.tile_kv * 128) + row * 128,
+                             is_v ? params.v : params.k, to.full, panel * kLayout.panel_columns,
+                             slot, t.kv_head, page);
         }
         ring.advance();
       }

@@ -22,32 +22,40 @@ template <AttentionConfig c>
 struct Sm90Consumer {
   using T = tile::storage_t<c.q_dtype>;
   static constexpr Sm90Layout kLayout = sm90_layout(c);
-  static constexpr int kSteps = c.tile_kv / 16;   // k-steps of the second product
-  static constexpr int kEarlySteps = kSteps / 2;  // exponentials before O is waited for
+  static constexpr bool kFp8 = is_fp8(c.q_dtype);
+  static constexpr int kStep = 32 / size_bytes(c.q_dtype);  // of k, in elements: 32 bytes
+  static constexpr int kQkSteps = (c.head_dim_qk + kStep - 1) / kStep;
+  static constexpr int kSteps = c.tile_kv / kStep;  // k-steps of the second product
+  static constexpr int kEarlySteps = kSteps / 2;    // exponentials before O is waited for
   static constexpr int kWarpgroups = kLayout.consumers;
   // The maximum of a row is taken in its first tile only; the reference moves later, when the sum
   // has become large: only the range of f32 asks for a reference, not accuracy. Terms may reach
   // 2^64 before repair() acts: P must have the range of f32.
   static constexpr bool kDelayedReference = c.softmax && c.q_dtype == DType::bf16;
   // Rows keep their reference while the maximum is at most this much larger (log2 units): every
-  // term shares it, and O is seldom rescaled.
-  static constexpr float kSlack = 8.f;
+  // term shares it, and O is seldom rescaled. P of 8 bits is exact to 1/16 from 2^-6 to 448: terms
+  // at the reference are 2^6, and none is larger than 2^8.
+  static constexpr float kSlack = kFp8 ? 2.f : 8.f;
+  static constexpr float kTopLog2 = kFp8 ? 6.f : 0.f;
+  // Boxes bring whatever follows a request; who transposes V clears it.
+  static constexpr bool kClearsValues = c.boxes && !kFp8;
 
   static constexpr int kConsumersBarrier = 4;  // named barrier of all; 1 to 3: turns
 
   const AttentionSm90Params& params;
   const Sm90Smem<c> smem;
-  const int warpgroup;  // among the consumers
-  const int warp;       // in the warpgroup
-  const float to_base2;
+  const int warpgroup;   // among the consumers
+  const int warp;        // in the warpgroup
+  const float to_base2;  // of all rows and items; 8 bits: see row_to_base2
 
   float s[c.tile_kv / 2];
   float o[c.head_dim_vo / 2];
   u32 p[kSteps][4];
   u32 q[c.q_in_registers ? c.head_dim_qk / 16 : 1][4];
-  float tile_sum[2];  // of this tile's terms in the rows
-  float rescale[2];   // brings older sums to the new reference
-  bool settled;       // do all rows of the warp have a reference
+  float row_to_base2[2];  // of the item's rows; 8 bits only, whose heads have scales
+  float tile_sum[2];      // of this tile's terms in the rows
+  float rescale[2];       // brings older sums to the new reference
+  bool settled;           // do all rows of the warp have a reference
   RowState rows;
   int slot;                     // of the item of S
   int tile;                     // of the item, counted down; that of S
@@ -79,12 +87,17 @@ struct Sm90Consumer {
     return panel + row * 128 + (chunk ^ row % 8) * 16;
   }
 
+  __forceinline__ float scale_of(int r) const {
+    if constexpr (kFp8) return row_to_base2[r];
+    return to_base2;
+  }
+
   // S = Q K^T
   __forceinline__ void issue_scores() {
     const u64 keys = tile::wgmma::descriptor(smem.k(k_ring.stage));
     const u64 rows_of_q = tile::wgmma::descriptor(smem.q(q_ring.stage) + warpgroup * (64 * 128));
 #pragma unroll
-    for (int step = 0; step < c.head_dim_qk / 16; ++step) {
+    for (int step = 0; step < kQkSteps; ++step) {
       const u64 b = tile::wgmma::advance(keys, step / 4 * (c.tile_kv * 128) + step % 4 * 32);
       if constexpr (c.q_in_registers) {
         tile::Wgmma<T, c.tile_kv>::template rs<false>(s, q[step], b, step > 0);
@@ -98,11 +111,24 @@ struct Sm90Consumer {
 
   // O (+)= P V
   __forceinline__ void issue_output(bool accumulate) {
-    const u64 values = tile::wgmma::descriptor(smem.v(v_ring.stage), c.tile_kv * 128);
+    const u64 values = tile::wgmma::descriptor(smem.v(v_ring.stage), kFp8 ? 0 : c.tile_kv * 128);
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
-      const u64 b = tile::wgmma::advance(values, step * (16 * 128));
-      tile::Wgmma<T, c.head_dim_vo>::template rs<true>(o, p[step], b, step > 0 || accumulate);
+      if constexpr (kFp8) {
+        // One product of more than 128 columns takes more than the 128 registers of the launch.
+        constexpr int kFirst = c.head_dim_vo < 128 ? c.head_dim_vo : 128;
+        const u64 b = tile::wgmma::advance(values, step * 32);
+        float(&first)[kFirst / 2] = reinterpret_cast<float(&)[kFirst / 2]>(o[0]);
+        tile::Wgmma<T, kFirst>::rs(first, p[step], b, step > 0 || accumulate);
+        if constexpr (constexpr int kRest = c.head_dim_vo - kFirst; kRest > 0) {
+          float(&rest)[kRest / 2] = reinterpret_cast<float(&)[kRest / 2]>(o[kFirst / 2]);
+          tile::Wgmma<T, kRest>::rs(rest, p[step], tile::wgmma::advance(b, kFirst * 128),
+                                    step > 0 || accumulate);
+        }
+      } else {
+        const u64 b = tile::wgmma::advance(values, step * (16 * 128));
+        tile::Wgmma<T, c.head_dim_vo>::template rs<true>(o, p[step], b, step > 0 || accumulate);
+      }
     }
     tile::wgmma::commit();
   }
@@ -113,6 +139,14 @@ struct Sm90Consumer {
     tile = tile::warp::shuffle(t.num_tiles, 0);
     plain_first = tile::warp::shuffle(t.plain_first[warpgroup], 0);
     plain_last = tile::warp::shuffle(t.plain_last[warpgroup], 0);
+    if constexpr (kFp8) {
+      const AttentionParams& a = params.attention;
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        row_to_base2[r] = Logits<c>::to_base2(a, t.kv_head);
+        if (!Logits<c>::natural(a)) row_to_base2[r] *= query_scale(t, r);
+      }
+    }
     if constexpr (c.q_in_registers) {
       const int row = warpgroup * 64 + warp * 16 + tile::lane_index() % 16;
 #pragma unroll
@@ -130,8 +164,16 @@ struct Sm90Consumer {
     if constexpr (!c.q_in_registers && !kLayout.stages_out) release(smem.q_empty(q_ring.stage));
   }
 
+  // The scale that a row's head has of its own.
+  __forceinline__ float query_scale(const Sm90Item& t, int r) const {
+    const AttentionParams& a = params.attention;
+    if (!a.q_scales) return 1.f;
+    const int row = first_row() + tile::lane_index() / 4 + 8 * r;
+    return a.q_scales[packed_row(t, row, a.group_size).head];
+  }
+
   __forceinline__ int rows_of_last() const {
-    return c.boxes ? tile::warp::shuffle(smem.item(slot).rows_of_last, 0) : c.tile_kv;
+    return kClearsValues ? tile::warp::shuffle(smem.item(slot).rows_of_last, 0) : c.tile_kv;
   }
   // Boxes bring whatever follows a request. In K the mask hides it; 0 * NaN in V would not be 0.
   // All consumers together, before any of them reads V.
@@ -158,6 +200,13 @@ struct Sm90Consumer {
     const int token = t.kv_begin + tile * c.tile_kv;
     Logits<c> logits;
     logits.begin(params.attention, t, first_row());
+    if constexpr (kFp8) {
+      if (params.attention.q_scales && Logits<c>::natural(params.attention)) {
+        const float scales[2] = {query_scale(t, 0), query_scale(t, 1)};
+#pragma unroll
+        for (int i = 0; i < c.tile_kv / 2; ++i) s[i] *= scales[i / 2 % 2];
+      }
+    }
     logits.transform(s, params.attention, t, token);
     logits.mask(s, params.attention, t, token);
   }
@@ -187,7 +236,8 @@ struct Sm90Consumer {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const float old = rows.offset[r];
-      float highest_seen = highest[r][0] * to_base2;
+      float highest_seen = highest[r][0] * scale_of(r);
+      if constexpr (kFp8) highest_seen -= kTopLog2;
       if constexpr (kDelayedReference) {  // terms since the last move may be far above the
                                           // reference
         highest_seen =
@@ -201,26 +251,32 @@ struct Sm90Consumer {
         tile::warp::all(rows.offset[0] > RowState::kUnset && rows.offset[1] > RowState::kUnset);
   }
 
-  // S becomes terms of the softmax, for 16-token steps [begin, end).
+  // S becomes terms of the softmax, for steps [begin, end).
   template <int begin, int end>
   __forceinline__ void exponentiate() {
 #pragma unroll
-    for (int i = begin * 8; i < end * 8; ++i) {
+    for (int i = begin * kStep / 2; i < end * kStep / 2; ++i) {
       const int r = i / 2 % 2;
       if constexpr (c.softmax)
-        s[i] = tile::exp2_approx(tile::fma_f32(s[i], to_base2, -rows.offset[r]));
+        s[i] = tile::exp2_approx(tile::fma_f32(s[i], scale_of(r), -rows.offset[r]));
       tile_sum[r] = i % 4 == i && i % 2 == 0 ? s[i] : tile_sum[r] + s[i];
     }
   }
 
-  // The accumulator layout of S is the A operand's layout of P, two 8-column blocks a step.
+  // The accumulator layout of S is the A operand's layout of P, two 8-column blocks a step. With 8
+  // bits a word of A is four tokens: two of each of two blocks, in the order that V comes in.
   template <int begin, int end>
   __forceinline__ void pack() {
 #pragma unroll
     for (int step = begin; step < end; ++step) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        p[step][i] = tile::pack2<T>(s[step * 8 + i * 2], s[step * 8 + i * 2 + 1]);
+        if constexpr (kFp8) {
+          const float* x = s + step * 16 + i / 2 * 8 + i % 2 * 2;
+          p[step][i] = tile::pack4_f8e4m3(x[0], x[1], x[4], x[5]);
+        } else {
+          p[step][i] = tile::pack2<T>(s[step * 8 + i * 2], s[step * 8 + i * 2 + 1]);
+        }
       }
     }
   }
@@ -362,7 +418,7 @@ struct Sm90Consumer {
       }
       --tile;
 
-      if (c.boxes && v_rows < c.tile_kv) [[unlikely]]
+      if (kClearsValues && v_rows < c.tile_kv) [[unlikely]]
         clear_values();
       v_rows = item_ends ? rows_of_last() : c.tile_kv;
       take_turn();
@@ -397,7 +453,9 @@ struct Sm90Consumer {
         } else if (moves) {
           rescale_output();
         }
-        if (out_of_range()) repair(smem.item(slot));
+        if constexpr (kDelayedReference) {
+          if (out_of_range()) repair(smem.item(slot));
+        }
         moves = needs_reference();
       }
       rows.sum[0] += tile_sum[0];
@@ -408,7 +466,7 @@ struct Sm90Consumer {
       accumulate = !item_ends;
     }
 
-    if (c.boxes && v_rows < c.tile_kv) clear_values();
+    if (kClearsValues && v_rows < c.tile_kv) clear_values();
     smem.v_full(v_ring.stage).wait(v_ring.parity);
     take_turn();
     tile::wgmma::fence();

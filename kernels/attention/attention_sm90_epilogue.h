@@ -4,6 +4,7 @@
 
 #include "attention/attention_sm90_smem.h"
 #include "attention/online_softmax.h"
+#include "attention/scales.h"
 #include "tile/mma.h"
 #include "tile/tma.h"
 #include "tile/vec.h"
@@ -101,7 +102,8 @@ __forceinline__ void write_rows(const AttentionParams& p, const Sm90Item& t, int
     }
     using T = tile::storage_t<c.o_dtype>;
     T* dst = static_cast<T*>(p.out) + token * p.out_token_stride + head * p.out_head_stride;
-    write_row<c.aligned, c.head_dim_vo>(dst, o, half, end.scale * p.v_scale, valid);
+    write_row<c.aligned, c.head_dim_vo>(dst, o, half, end.scale * value_scale<c>(p, t.kv_head),
+                                        valid);
     if (c.softmax && p.lse && valid && lane % 4 == 0) write_lse(p, token, head, end.lse);
   }
 }
@@ -130,8 +132,8 @@ __forceinline__ void write_box(const AttentionSm90Params& params, const Sm90Item
     }
     if (p.lse && lane < 16) write_lse(p, t.first_q_row + at.token, at.head, state.lse);
   }
-  scale[0] *= p.v_scale;
-  scale[1] *= p.v_scale;
+  scale[0] *= value_scale<c>(p, t.kv_head);
+  scale[1] *= value_scale<c>(p, t.kv_head);
 #pragma unroll
   for (int i = 0; i < c.head_dim_vo / 16; ++i) {
     const float* x = o + 8 * i;
@@ -147,7 +149,7 @@ __forceinline__ void write_box(const AttentionSm90Params& params, const Sm90Item
   if (lane == 0) {
     const int token = t.first_q_row + packed_row(t, first_row, p.group_size).token;
 #pragma unroll
-    for (int panel = 0; panel < sm90_layout(c).vo_panels; ++panel) {
+    for (int panel = 0; panel < sm90_layout(c).out_panels; ++panel) {
       tile::tma::store_4d(params.out, stage + panel * (c.tile_q * 128) + first_row * 128,
                           panel * 64, 0, token, t.kv_head);
     }

@@ -6,6 +6,7 @@
 
 #include "attention/attention_sm90_smem.h"
 #include "attention/copy_chunk.h"
+#include "tile/word.h"
 
 namespace quire::kernels {
 
@@ -15,6 +16,8 @@ struct Sm90RowProducer {
   static constexpr int kBlock = 32;  // rows a warp gathers at a time, one looked up by each lane
   static constexpr int kAtOnce = c.aligned ? 4 : 1;  // rows of it that a lane has addresses of
   static constexpr int kBlocks = (c.tile_kv + kBlock - 1) / kBlock;  // of a tile of K or V
+  static constexpr int kChunk = 16 / size_bytes(c.q_dtype);          // elements copied at a time
+  using Element = tile::word_t<size_bytes(c.q_dtype)>;
 
   const AttentionSm90Params& params;
   const Sm90Smem<c> smem;
@@ -23,11 +26,13 @@ struct Sm90RowProducer {
 
   // The block of rows from `first` on of a tile of `rows` rows. source: this lane's row of it, or
   // null. Eight lanes copy the 128 bytes that a row has of a panel: whole sectors, all banks, and
-  // one exchange of the address serves every panel.
+  // one exchange of the address serves every panel. Rows of 8 bits end in zeros where their last
+  // k-step does not end.
   template <int rows, int chunks>
-  __forceinline__ void gather(u8* stage, int first, const u16* source) const {
+  __forceinline__ void gather(u8* stage, int first, const Element* source) const {
+    constexpr int kPadded = is_fp8(c.q_dtype) ? chunks + chunks % 2 : chunks;
     const int lane = tile::lane_index();
-    constexpr u64 kAbsent = 1;  // addresses are even
+    constexpr u64 kAbsent = 1;  // addresses are even: 8 bits come in aligned rows only
     const auto present = reinterpret_cast<u64>(source);
     const u64 address = present ? present : reinterpret_cast<u64>(params.attention.q) | kAbsent;
     const u32 low = static_cast<u32>(address), high = static_cast<u32>(address >> 32);
@@ -50,10 +55,12 @@ struct Sm90RowProducer {
         if (rows % kBlock != 0 && first + row >= rows) continue;
         u8* dst = stage + (first + row) * 128 + (lane % 8 ^ row % 8) * 16;
 #pragma unroll(c.aligned ? 4 : 1)
-        for (int panel = 0; panel * 8 < chunks; ++panel) {
-          if (chunks % 8 != 0 && panel * 8 + lane % 8 >= chunks) continue;
+        for (int panel = 0; panel * 8 < kPadded; ++panel) {
+          if (kPadded % 8 != 0 && panel * 8 + lane % 8 >= kPadded) continue;
+          const bool padding = kPadded > chunks && panel * 8 + lane % 8 >= chunks;
           copy_chunk<c.aligned>(reinterpret_cast<u16*>(dst + panel * (rows * 128)),
-                                src[j] + panel * 64, valid[j]);
+                                padding ? src[j] - lane % 8 * 8 : src[j] + panel * 64,
+                                valid[j] && !padding);
         }
       }
     }
@@ -85,13 +92,13 @@ struct Sm90RowProducer {
 #pragma unroll 1
     for (int first = warp * kBlock; first < c.tile_q; first += 4 * kBlock) {
       const int row = first + tile::lane_index();
-      const u16* source = nullptr;
+      const Element* source = nullptr;
       if (row < t.num_rows) {
         const PackedRow at = packed_row(t, row, p.group_size);
-        source = static_cast<const u16*>(p.q) + (t.first_q_row + at.token) * p.q_token_stride +
+        source = static_cast<const Element*>(p.q) + (t.first_q_row + at.token) * p.q_token_stride +
                  at.head * p.q_head_stride;
       }
-      gather<c.tile_q, c.head_dim_qk / 8>(smem.q(stage), first, source);
+      gather<c.tile_q, c.head_dim_qk / kChunk>(smem.q(stage), first, source);
     }
     asked_for(smem.q_full(stage));
   }
@@ -119,10 +126,11 @@ struct Sm90RowProducer {
   }
   // The row of block i: its first element, or null.
   template <bool is_v>
-  __forceinline__ const u16* row_of(const Sm90Item& t, int tile, const Pages& pages, int i) const {
+  __forceinline__ const Element* row_of(const Sm90Item& t, int tile, const Pages& pages,
+                                        int i) const {
     const AttentionParams& p = params.attention;
     const int token = t.kv_begin + tile * c.tile_kv + i * kBlock + tile::lane_index();
-    const auto* head = static_cast<const u16*>(is_v ? p.v : p.k) +
+    const auto* head = static_cast<const Element*>(is_v ? p.v : p.k) +
                        t.kv_head * (is_v ? p.v_head_stride : p.k_head_stride);
     const i64 token_stride = is_v ? p.v_token_stride : p.k_token_stride;
     if (pages.id[i] < 0) return nullptr;
@@ -134,16 +142,16 @@ struct Sm90RowProducer {
 
   template <bool is_v>
   __forceinline__ void load_tile(const Sm90Item& t, int tile, const Pages& pages, int count) {
-    constexpr int kStages = is_v ? kLayout.v_stages : kLayout.k_stages;
-    constexpr int kChunks = (is_v ? c.head_dim_vo : c.head_dim_qk) / 8;
+    constexpr int kStages = Sm90Smem<c>::template kv_stages<is_v>();
+    constexpr int kChunks = (is_v ? c.head_dim_vo : c.head_dim_qk) / kChunk;
     const int stage = count % kStages;
-    wait_empty(is_v ? smem.v_empty(stage) : smem.k_empty(stage), (count / kStages & 1) ^ 1);
+    const auto to = [&] { return smem.template kv_stage<is_v>(stage); };
+    wait_empty(to().empty, (count / kStages & 1) ^ 1);
 #pragma unroll
     for (int i = 0; i < kBlocks; ++i) {
-      gather<c.tile_kv, kChunks>(is_v ? smem.v(stage) : smem.k(stage), i * kBlock,
-                                 row_of<is_v>(t, tile, pages, i));
+      gather<c.tile_kv, kChunks>(to().data, i * kBlock, row_of<is_v>(t, tile, pages, i));
     }
-    asked_for(is_v ? smem.v_full(stage) : smem.k_full(stage));
+    asked_for(to().full);
   }
 
   template <bool is_v>
@@ -154,8 +162,7 @@ struct Sm90RowProducer {
     int num_tiles = 0;  // so far
 #pragma unroll 1
     for (int count = 0;; ++count) {
-      smem.item_full(count % kSm90ItemSlots).wait(count / kSm90ItemSlots & 1);
-      const Sm90Item& t = smem.item(count % kSm90ItemSlots);
+      const Sm90Item& t = smem.wait_item(count);
       const int stage = count % kLayout.q_stages;
       wait_empty(smem.q_empty(stage), (count / kLayout.q_stages & 1) ^ 1);
       if (t.num_tiles == 0) {

@@ -44,6 +44,12 @@ struct Ring {
   }
 };
 
+// Where a tile of K or V goes.
+struct KvStage {
+  u8* data;
+  tile::Mbarrier &full, &empty;
+};
+
 template <AttentionConfig c>
 struct Sm90Smem {
   static constexpr Sm90Layout kLayout = sm90_layout(c);
@@ -58,11 +64,14 @@ struct Sm90Smem {
   __forceinline__ u8* v(int stage) const {
     return base + kLayout.v + stage * kLayout.v_stage_bytes;
   }
+  __forceinline__ u8* raw_v(int stage) const {
+    return base + kLayout.raw_v + stage * kLayout.raw_v_stage_bytes;
+  }
   __forceinline__ Sm90Item& item(int slot) const {
     return *reinterpret_cast<Sm90Item*>(base + kLayout.items + slot * kSm90ItemBytes);
   }
   // full: one thread of the producer arrives, or all that gather rows. empty: the consumers' warps
-  // do.
+  // do. raw_v_empty and, where V is transposed, v_full: the warps that transpose.
   __forceinline__ tile::Mbarrier& item_full(int slot) const {
     return barrier(kLayout.item_full, slot);
   }
@@ -81,6 +90,37 @@ struct Sm90Smem {
   __forceinline__ tile::Mbarrier& v_empty(int stage) const {
     return barrier(kLayout.v_empty, stage);
   }
+  __forceinline__ tile::Mbarrier& raw_v_full(int stage) const {
+    return barrier(kLayout.raw_v_full, stage);
+  }
+  __forceinline__ tile::Mbarrier& raw_v_empty(int stage) const {
+    return barrier(kLayout.raw_v_empty, stage);
+  }
+
+  // Of the ring that the producer fills.
+  template <bool is_v>
+  static constexpr int kv_stages() {
+    return !is_v                      ? kLayout.k_stages
+           : kLayout.raw_v_stages > 0 ? kLayout.raw_v_stages
+                                      : kLayout.v_stages;
+  }
+  template <bool is_v>
+  __forceinline__ KvStage kv_stage(int stage) const {
+    if constexpr (!is_v) {
+      return {k(stage), k_full(stage), k_empty(stage)};
+    } else if constexpr (kLayout.raw_v_stages > 0) {
+      return {raw_v(stage), raw_v_full(stage), raw_v_empty(stage)};
+    } else {
+      return {v(stage), v_full(stage), v_empty(stage)};
+    }
+  }
+
+  // Item number `count` of the block, when it is there.
+  __forceinline__ const Sm90Item& wait_item(int count) const {
+    const int slot = count % kSm90ItemSlots;
+    item_full(slot).wait(count / kSm90ItemSlots & 1);
+    return item(slot);
+  }
 
   // By one thread.
   __forceinline__ void init_barriers() const {
@@ -90,7 +130,11 @@ struct Sm90Smem {
     for (int i = 0; i < kSm90ItemSlots; ++i) item_full(i).init(1), item_empty(i).init(kEmpty);
     for (int i = 0; i < kLayout.q_stages; ++i) q_full(i).init(kQFull), q_empty(i).init(kEmpty);
     for (int i = 0; i < kLayout.k_stages; ++i) k_full(i).init(kKvFull), k_empty(i).init(kEmpty);
-    for (int i = 0; i < kLayout.v_stages; ++i) v_full(i).init(kKvFull), v_empty(i).init(kEmpty);
+    constexpr int kVFull = kLayout.raw_v_stages > 0 ? 4 : kKvFull;
+    for (int i = 0; i < kLayout.v_stages; ++i) v_full(i).init(kVFull), v_empty(i).init(kEmpty);
+    for (int i = 0; i < kLayout.raw_v_stages; ++i) {
+      raw_v_full(i).init(kKvFull), raw_v_empty(i).init(4);
+    }
     tile::fence_mbarrier_init();
   }
 

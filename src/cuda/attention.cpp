@@ -87,15 +87,15 @@ AttentionConfig fitting_config(const DeviceLimits& limits, const AttentionDemand
 
 AttentionTarget attention_target(int device_index, AttentionDemand demand,
                                  const AttentionVariant* variant) {
-  if (const std::string reason = attention_unsupported(demand.shape); !reason.empty()) {
+  const DeviceLimits& limits = device_limits(device_index);
+  demand.compute_major = limits.compute_major;
+  if (const std::string reason = attention_unsupported(demand); !reason.empty()) {
     throw Error(ErrorCode::not_implemented, "attention: " + reason);
   }
-  const DeviceLimits& limits = device_limits(device_index);
   if (limits.compute_major < 8) {
     throw Error(ErrorCode::not_implemented, "attention: device: got " + limits.name +
                                                 ", expected compute capability 8.0 or later");
   }
-  demand.compute_major = limits.compute_major;
   demand.shape.aligned = true;
   AttentionTarget target;
   target.config = fitting_config(limits, demand);
@@ -121,6 +121,11 @@ void upload(int device_index, void* dst, const void* src, std::size_t bytes, Str
 
 void attention(int device_index, const AttentionConfig& planned, bool aligned,
                const AttentionVariant* variant, const AttentionParams& params, Stream stream) {
+  if (!aligned && kernels::is_fp8(planned.q_dtype)) {
+    throw Error(ErrorCode::not_implemented,
+                "attention: q, k, v, out: got rows that do not start at multiples of 16 bytes, "
+                "expected only such rows for f8e4m3 queries on CUDA");
+  }
   const bool as_planned = aligned && (!planned.boxes || boxes_can_describe(params));
   const AttentionConfig config = as_planned ? planned : row_attention(planned, aligned);
   if (params.num_items > 0) {
@@ -232,6 +237,14 @@ std::vector<ListedKernel> attention_kernels() {
       list_sm80(list, shape, false);
       list.push_back({.spec = merge_spec(shape)});
     }
+  }
+  for (const int head_dim : {64, 128, 256}) {  // fp8 queries
+    const AttentionConfig shape{.q_dtype = DType::f8e4m3,
+                                .kv_dtype = DType::f8e4m3,
+                                .head_dim_qk = head_dim,
+                                .head_dim_vo = head_dim};
+    list_sm90(list, shape, false);
+    list.push_back({.spec = merge_spec(shape)});
   }
   list.push_back({.spec = page_check_spec()});
   return list;

@@ -22,6 +22,7 @@ constexpr double kAny = 1e30;
 // A row of the table: for head dims up to max_head_dim and min_rows < mean packed rows <= max_rows.
 struct Row {
   AttentionKernel kernel;
+  int q_bits;  // of an element of q
   bool boxes;
   int max_head_dim;
   double min_rows, max_rows;
@@ -33,33 +34,42 @@ constexpr auto sm90 = AttentionKernel::sm90;
 
 // Best first. Figures: H100 80GB HBM3, docs/kernels/attention_sm80.md and attention_sm90.md.
 constexpr Row kTable[] = {
-    {sm90, true, 64, 128, kAny, 192, 112, 12, 1, 3,
+    {sm90, 16, true, 64, 128, kAny, 192, 112, 12, 1, 3,
      "three consumers: 30 % over two; 128 tokens spill"},
-    {sm90, true, 64, 16, kAny, 64, 128, 4, 1, 3, "few rows"},
-    {sm90, true, 128, 64, kAny, 128, 128, 8, 1, 3, "two consumers in turns"},
-    {sm90, true, 128, 16, kAny, 64, 128, 4, 1, 2, "few rows"},
-    {sm90, true, 192, 64, kAny, 128, 96, 8, 1, 2, "two stages of q, k and v fit"},
-    {sm90, true, 192, 16, kAny, 64, 96, 4, 1, 2, "few rows"},
-    {sm90, true, 256, 64, kAny, 128, 48, 8, 1, 2, "more tokens a step spill"},
-    {sm90, true, 256, 16, kAny, 64, 64, 4, 1, 2, "few rows"},
-    {sm90, false, 128, 64, kAny, 128, 128, 8, 1, 3, "no boxes: small pages, groups over a tile"},
-    {sm90, false, 128, 16, kAny, 64, 128, 4, 1, 2, "no boxes, few rows"},
-    {sm90, false, 192, 64, kAny, 128, 96, 8, 1, 2, "no boxes, large heads"},
-    {sm90, false, 192, 16, kAny, 64, 96, 4, 1, 2, "no boxes, large heads, few rows"},
-    {sm90, false, 256, 64, kAny, 128, 48, 8, 1, 2, "no boxes, large heads"},
-    {sm90, false, 256, 16, kAny, 64, 64, 4, 1, 2, "no boxes, large heads, few rows"},
-    {sm80, false, 128, -1, 16, 16, 64, 1, 4, 2, "decode: warps share the tokens, not the rows"},
-    {sm80, false, 256, -1, 16, 16, 32, 1, 2, 2, "decode: warps share the tokens, not the rows"},
-    {sm80, false, 64, 16, kAny, 64, 64, 4, 1, 2, "128 rows lose 7 % at head_dim 64"},
-    {sm80, false, 128, 64, kAny, 128, 64, 8, 1, 2, "K and V shared by 128 rows: 20 % over 64"},
-    {sm80, false, 128, 16, kAny, 64, 64, 4, 1, 2, "few rows, or little shared memory"},
-    {sm80, false, 256, 64, kAny, 128, 32, 8, 1, 2, "registers are left for 32 tokens a step only"},
-    {sm80, false, 256, 16, kAny, 64, 32, 4, 1, 2, "few rows, or little shared memory"},
-    {sm80, false, 256, 16, kAny, 32, 32, 2, 1, 2, "little shared memory"},
-    {sm90, true, 128, -1, 16, 64, 128, 4, 1, 2, "when forced: decode by the Hopper kernel"},
-    {sm90, true, 256, -1, 16, 64, 64, 4, 1, 2, "when forced: decode by the Hopper kernel"},
-    {sm90, false, 128, -1, 16, 64, 128, 4, 1, 2, "when forced: decode by the Hopper kernel"},
-    {sm90, false, 256, -1, 16, 64, 64, 4, 1, 2, "when forced: decode by the Hopper kernel"},
+    {sm90, 16, true, 64, 16, kAny, 64, 128, 4, 1, 3, "few rows"},
+    {sm90, 16, true, 128, 64, kAny, 128, 128, 8, 1, 3, "two consumers in turns"},
+    {sm90, 16, true, 128, 16, kAny, 64, 128, 4, 1, 2, "few rows"},
+    {sm90, 16, true, 192, 64, kAny, 128, 96, 8, 1, 2, "two stages of q, k and v fit"},
+    {sm90, 16, true, 192, 16, kAny, 64, 96, 4, 1, 2, "few rows"},
+    {sm90, 16, true, 256, 64, kAny, 128, 48, 8, 1, 2, "more tokens a step spill"},
+    {sm90, 16, true, 256, 16, kAny, 64, 64, 4, 1, 2, "few rows"},
+    {sm90, 16, false, 128, 64, kAny, 128, 128, 8, 1, 3,
+     "no boxes: small pages, groups over a tile"},
+    {sm90, 16, false, 128, 16, kAny, 64, 128, 4, 1, 2, "no boxes, few rows"},
+    {sm90, 16, false, 192, 64, kAny, 128, 96, 8, 1, 2, "no boxes, large heads"},
+    {sm90, 16, false, 192, 16, kAny, 64, 96, 4, 1, 2, "no boxes, large heads, few rows"},
+    {sm90, 16, false, 256, 64, kAny, 128, 48, 8, 1, 2, "no boxes, large heads"},
+    {sm90, 16, false, 256, 16, kAny, 64, 64, 4, 1, 2, "no boxes, large heads, few rows"},
+    {sm80, 16, false, 128, -1, 16, 16, 64, 1, 4, 2, "decode: warps share the tokens, not the rows"},
+    {sm80, 16, false, 256, -1, 16, 16, 32, 1, 2, 2, "decode: warps share the tokens, not the rows"},
+    {sm80, 16, false, 64, 16, kAny, 64, 64, 4, 1, 2, "128 rows lose 7 % at head_dim 64"},
+    {sm80, 16, false, 128, 64, kAny, 128, 64, 8, 1, 2, "K and V shared by 128 rows: 20 % over 64"},
+    {sm80, 16, false, 128, 16, kAny, 64, 64, 4, 1, 2, "few rows, or little shared memory"},
+    {sm80, 16, false, 256, 64, kAny, 128, 32, 8, 1, 2,
+     "registers are left for 32 tokens a step only"},
+    {sm80, 16, false, 256, 16, kAny, 64, 32, 4, 1, 2, "few rows, or little shared memory"},
+    {sm80, 16, false, 256, 16, kAny, 32, 32, 2, 1, 2, "little shared memory"},
+    {sm90, 16, true, 128, -1, 16, 64, 128, 4, 1, 2, "when forced: decode by the Hopper kernel"},
+    {sm90, 16, true, 256, -1, 16, 64, 64, 4, 1, 2, "when forced: decode by the Hopper kernel"},
+    {sm90, 16, false, 128, -1, 16, 64, 128, 4, 1, 2, "when forced: decode by the Hopper kernel"},
+    {sm90, 16, false, 256, -1, 16, 64, 64, 4, 1, 2, "when forced: decode by the Hopper kernel"},
+    {sm90, 8, true, 128, 64, kAny, 128, 128, 8, 1, 3, "fp8: two consumers in turns"},
+    {sm90, 8, true, 128, -1, kAny, 64, 128, 4, 1, 3, "fp8, few rows: no other kernel has it"},
+    {sm90, 8, true, 256, 64, kAny, 128, 64, 8, 1, 2, "fp8: more tokens a step spill"},
+    {sm90, 8, true, 256, -1, kAny, 64, 96, 4, 1, 2, "fp8, few rows"},
+    {sm90, 8, false, 128, 64, kAny, 128, 128, 8, 1, 3, "fp8, no boxes"},
+    {sm90, 8, false, 128, -1, kAny, 64, 128, 4, 1, 3, "fp8, no boxes, few rows"},
+    {sm90, 8, false, 256, -1, kAny, 64, 96, 4, 1, 2, "fp8, no boxes: two consumers spill"},
 };
 
 // The copy engine brings boxes of at least this many rows of k and v, and whole repeats of the
@@ -80,20 +90,32 @@ bool serves(const Row& row, const AttentionDemand& demand) {
   if (demand.mean_packed_rows <= row.min_rows || demand.mean_packed_rows > row.max_rows) {
     return false;
   }
+  if (row.q_bits != (kernels::is_fp8(shape.q_dtype) ? 8 : 16)) return false;
   if (row.kernel == sm80) return true;
-  return demand.compute_major == 9 && !kernels::is_fp8(shape.kv_dtype) &&
+  return demand.compute_major == 9 && shape.kv_dtype == shape.q_dtype &&
          demand.group_size <= kernels::kSm90MaxGroupSize && (!row.boxes || boxes_fit(demand, row));
+}
+
+std::string fp8_queries_unsupported(const AttentionDemand& demand) {
+  if (demand.compute_major != 9) {
+    return "q_dtype: got f8e4m3, expected f16 or bf16 on CUDA: fp8 queries are only on Hopper";
+  }
+  if (!demand.shape.softmax) {
+    return "variant: got one without softmax, expected one with it for f8e4m3 queries on CUDA: "
+           "its weights may leave the range of 8 bits";
+  }
+  return "";
 }
 
 const char* dtype_name(DType dtype) { return kernels::literal(dtype) + sizeof("DType::") - 1; }
 
 }  // namespace
 
-std::string attention_unsupported(const AttentionConfig& shape) {
+std::string attention_unsupported(const AttentionDemand& demand) {
+  const AttentionConfig& shape = demand.shape;
   if (shape.q_dtype == DType::f8e4m3) {
-    return "q_dtype: got f8e4m3, expected f16 or bf16 on CUDA: fp8 queries are only on Hopper";
-  }
-  if (shape.q_dtype != DType::f16 && shape.q_dtype != DType::bf16) {
+    if (const std::string reason = fp8_queries_unsupported(demand); !reason.empty()) return reason;
+  } else if (shape.q_dtype != DType::f16 && shape.q_dtype != DType::bf16) {
     return fmt::format("q_dtype: got {}, expected f16 or bf16 on CUDA", dtype_name(shape.q_dtype));
   }
   if (shape.kv_dtype != shape.q_dtype && !kernels::is_fp8(shape.kv_dtype)) {

@@ -18,9 +18,8 @@ struct AttentionDemand {
   int compute_major = 8;     // of the device
 };
 
-// Empty when there is a kernel for the dtypes and head dims of `shape`, else
-// "argument: got X, expected Y".
-std::string attention_unsupported(const kernels::AttentionConfig& shape);
+// Empty when there is a kernel for the demand, else "argument: got X, expected Y".
+std::string attention_unsupported(const AttentionDemand& demand);
 
 // A kernel and tile that serves a demand, and why it stands where it does.
 struct AttentionChoice {

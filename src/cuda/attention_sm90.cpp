@@ -12,8 +12,8 @@ namespace {
 using kernels::AttentionConfig;
 using kernels::AttentionParams;
 
-constexpr int kPanel = 64;     // columns
-constexpr int kWarpRows = 16;  // of the output tile
+constexpr int kPanelBytes = 128;  // of a row
+constexpr int kWarpRows = 16;     // of the output tile
 
 struct Kv {
   const void* data;
@@ -24,11 +24,13 @@ struct Kv {
 BoxedTensor boxed_kv(const AttentionConfig& config, const AttentionParams& p, const Kv& kv,
                      int box_rows) {
   const bool paged = p.page_size > 0;
+  const int element_bytes = kernels::size_bytes(config.kv_dtype);
   BoxedTensor tensor{.data = kv.data,
                      .shape = {kv.head_dim, paged ? p.page_size : p.total_kv, p.num_kv_heads,
                                paged ? p.num_pages : 1},
                      .strides = {kv.token_stride, kv.head_stride, kv.page_stride},
-                     .box = {kPanel, box_rows, 1, 1}};
+                     .box = {kPanelBytes / element_bytes, box_rows, 1, 1},
+                     .element_bytes = element_bytes};
   if (p.total_kv == 0 && p.num_pages == 0) {
     // Nothing is there and no token of it is used; the map must be of some memory all the same.
     tensor.data = p.q;
@@ -37,13 +39,21 @@ BoxedTensor boxed_kv(const AttentionConfig& config, const AttentionParams& p, co
   return tensor;
 }
 
+struct Rows {
+  const void* data;
+  kernels::DType dtype;
+  std::int64_t token_stride, head_stride;
+  int head_dim;
+};
+
 // Packed rows of q or out, `rows` a box.
-BoxedTensor boxed_rows(const AttentionParams& p, const void* data, std::int64_t token_stride,
-                       std::int64_t head_stride, int head_dim, int rows) {
-  return {.data = data,
-          .shape = {head_dim, p.group_size, p.total_q, p.num_kv_heads},
-          .strides = {head_stride, token_stride, head_stride * p.group_size},
-          .box = {kPanel, p.group_size, rows / p.group_size, 1}};
+BoxedTensor boxed_rows(const AttentionParams& p, const Rows& tensor, int rows) {
+  const int element_bytes = kernels::size_bytes(tensor.dtype);
+  return {.data = tensor.data,
+          .shape = {tensor.head_dim, p.group_size, p.total_q, p.num_kv_heads},
+          .strides = {tensor.head_stride, tensor.token_stride, tensor.head_stride * p.group_size},
+          .box = {kPanelBytes / element_bytes, p.group_size, rows / p.group_size, 1},
+          .element_bytes = element_bytes};
 }
 
 int page_shift(int page_size) {
@@ -75,12 +85,10 @@ kernels::AttentionSm90Params sm90_params(const AttentionConfig& config,
   const Kv v{p.v, p.v_page_stride, p.v_token_stride, p.v_head_stride, config.head_dim_vo};
   sm90.k = make_tensor_map(boxed_kv(config, p, k, sm90.box_rows));
   sm90.v = make_tensor_map(boxed_kv(config, p, v, sm90.box_rows));
-  sm90.q = make_tensor_map(
-      boxed_rows(p, p.q, p.q_token_stride, p.q_head_stride, config.head_dim_qk, p.tile_rows));
-  if (sm90.out_boxes) {
-    sm90.out = make_tensor_map(
-        boxed_rows(p, p.out, p.out_token_stride, p.out_head_stride, config.head_dim_vo, kWarpRows));
-  }
+  const Rows q{p.q, config.q_dtype, p.q_token_stride, p.q_head_stride, config.head_dim_qk};
+  const Rows out{p.out, config.o_dtype, p.out_token_stride, p.out_head_stride, config.head_dim_vo};
+  sm90.q = make_tensor_map(boxed_rows(p, q, p.tile_rows));
+  if (sm90.out_boxes) sm90.out = make_tensor_map(boxed_rows(p, out, kWarpRows));
   return sm90;
 }
 

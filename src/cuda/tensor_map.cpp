@@ -6,12 +6,13 @@ namespace quire::cuda {
 namespace {
 
 // Values of the driver's enumerations.
+constexpr int kElementsOf8Bits = 0;   // CU_TENSOR_MAP_DATA_TYPE_UINT8
 constexpr int kElementsOf16Bits = 1;  // CU_TENSOR_MAP_DATA_TYPE_UINT16
 constexpr int kNoInterleave = 0;
 constexpr int kSwizzle128Bytes = 3;
 constexpr int kL2Promotion256Bytes = 3;
 constexpr int kFillWithZeros = 0;
-constexpr int kElementBytes = 2;
+constexpr int kStrideBytes = 16;  // a multiple
 
 }  // namespace
 
@@ -24,12 +25,14 @@ tile::TensorMap make_tensor_map(const BoxedTensor& tensor) {
     box[i] = static_cast<std::uint32_t>(tensor.box[i]);
     if (i == 0) continue;
     // The stride of a dimension of one is never used, but must look like one.
-    const std::int64_t stride = tensor.shape[i] > 1 ? tensor.strides[i - 1] : 8;
-    strides[i - 1] = static_cast<std::uint64_t>(stride * kElementBytes);
+    strides[i - 1] = tensor.shape[i] > 1
+                         ? static_cast<std::uint64_t>(tensor.strides[i - 1] * tensor.element_bytes)
+                         : kStrideBytes;
   }
   tile::TensorMap map;
-  check(driver().tensor_map_encode_tiled(&map, kElementsOf16Bits, 4, const_cast<void*>(tensor.data),
-                                         shape, strides, box, kElementStrides, kNoInterleave,
+  const int type = tensor.element_bytes == 1 ? kElementsOf8Bits : kElementsOf16Bits;
+  check(driver().tensor_map_encode_tiled(&map, type, 4, const_cast<void*>(tensor.data), shape,
+                                         strides, box, kElementStrides, kNoInterleave,
                                          kSwizzle128Bytes, kL2Promotion256Bytes, kFillWithZeros),
         "cuTensorMapEncodeTiled");
   return map;

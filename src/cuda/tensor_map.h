@@ -8,12 +8,13 @@
 
 namespace quire::cuda {
 
-// Four dimensions of 16-bit elements, innermost (contiguous) first.
+// Four dimensions of 16-bit or 8-bit elements, innermost (contiguous) first.
 struct BoxedTensor {
   const void* data = nullptr;                // 16-byte aligned
   std::array<std::int64_t, 4> shape = {};    // 1 or more
-  std::array<std::int64_t, 3> strides = {};  // of dimensions 1 to 3, elements, multiples of 8
-  std::array<std::int32_t, 4> box = {};      // at most 256 each; box[0] is 64: 128 bytes
+  std::array<std::int64_t, 3> strides = {};  // of dimensions 1 to 3, elements; 16-byte multiples
+  std::array<std::int32_t, 4> box = {};      // at most 256 each; box[0] is 128 bytes
+  int element_bytes = 2;                     // or 1
 };
 
 // With the 128-byte swizzle; what lies outside the tensor reads as zeros. Throws Error{driver}

@@ -63,6 +63,35 @@ TEST(AttentionChoice, HopperDoesManyRows) {
   EXPECT_TRUE(first(hopper(128, 1000)).boxes);
 }
 
+TEST(AttentionChoice, Fp8QueriesRunOnHopperOnly) {
+  using kernels::DType;
+  for (int head_dim = 16; head_dim <= 256; head_dim += 16) {
+    for (const double rows : {0., 1., 64., 65., 1e6}) {
+      for (const int page_size : {0, 1, 16, 48, 100}) {
+        for (const int group_size : {1, 7, 64, 200}) {
+          AttentionDemand demand = hopper(head_dim, rows);
+          demand.group_size = group_size;
+          demand.page_size = page_size;
+          demand.shape.q_dtype = demand.shape.kv_dtype = DType::f8e4m3;
+          EXPECT_EQ(cuda::attention_unsupported(demand), "");
+          const auto choices = cuda::attention_choices(demand);
+          ASSERT_FALSE(choices.empty());
+          for (const AttentionChoice& choice : choices) {
+            EXPECT_TRUE(kernels::sm90_config_valid(choice.config));
+            EXPECT_GT(cuda::attention_tile_rows(choice.config, group_size), 0);
+          }
+          demand.compute_major = 10;
+          EXPECT_NE(cuda::attention_unsupported(demand), "");
+          EXPECT_TRUE(cuda::attention_choices(demand).empty());
+        }
+      }
+    }
+  }
+  AttentionDemand cache = hopper(128, 1000);  // an fp8 cache only
+  cache.shape.kv_dtype = DType::f8e4m3;
+  EXPECT_EQ(first(cache).kernel, AttentionKernel::sm80);
+}
+
 TEST(AttentionChoice, BoxesWhereTheyFit) {
   AttentionDemand demand = hopper(128, 1000);
   demand.page_size = 48;

@@ -153,10 +153,25 @@ TEST(AttentionErrors, ShapesWithoutCudaKernel) {
   expect_error(
       [&] { plan(DType::bf16, DType::f32); }, ErrorCode::not_implemented,
       "attention: kv_dtype: got f32, expected bf16 (as q_dtype), f8e4m3 or f8e5m2 on CUDA");
-  if (!is_emulated()) return;  // a real one may be Hopper
+  if (!is_emulated() || wants_hopper()) return;  // a real one may be Hopper
   expect_error([&] { plan(DType::f8e4m3, DType::f8e4m3); }, ErrorCode::not_implemented,
                "attention: q_dtype: got f8e4m3, expected f16 or bf16 on CUDA: fp8 queries are only "
                "on Hopper");
+}
+
+TEST(AttentionErrors, Fp8QueriesWithoutCudaKernel) {
+  if (!wants_hopper()) GTEST_SKIP() << "needs QUIRE_TEST_DEVICE=emulator90";
+  AttentionCase c{.qo_lens = {1}, .kv_lens = {20}};
+  c.shape.q_dtype = c.shape.kv_dtype = DType::f8e4m3;
+  AttentionCase odd = c;
+  odd.odd_stride = 8;
+  expect_error([&] { AttentionBatch(odd).run(); }, ErrorCode::not_implemented,
+               "attention: q, k, v, out: got rows that do not start at multiples of 16 bytes, "
+               "expected only such rows for f8e4m3 queries on CUDA");
+  c.variant = sigmoid_variant(2);
+  expect_error([&] { AttentionBatch(c).run(); }, ErrorCode::not_implemented,
+               "attention: variant: got one without softmax, expected one with it for f8e4m3 "
+               "queries on CUDA: its weights may leave the range of 8 bits");
 }
 
 // Everything run() takes, good until spoilt.

@@ -250,7 +250,9 @@ void add_fp8_caches(std::vector<AttentionCase>& cases) {
 }
 
 void add_fp8_queries(std::vector<AttentionCase>& cases) {
-  if (test_device().is_cuda()) return;  // not_implemented there; see attention_errors_test.cpp
+  if (is_emulated() && !wants_hopper()) {
+    return;  // not_implemented there; see attention_errors_test.cpp
+  }
   for (const DType o : {DType::bf16, DType::f16, DType::f32}) {
     for (const bool prefill : {false, true}) {
       const std::string suffix = "_f8_" + std::string(name(o));
@@ -264,6 +266,96 @@ void add_fp8_queries(std::vector<AttentionCase>& cases) {
       cases.push_back(c);
     }
   }
+  const auto add = [&cases](AttentionCase c, auto&& change) {
+    c.name = "q_f8_" + c.name;
+    c.shape.q_dtype = c.shape.kv_dtype = DType::f8e4m3;
+    change(c);
+    cases.push_back(c);
+  };
+  for (const int page_size : {0, 1, 5, 16, 48, 64}) {
+    for (const bool packed : {false, true}) {
+      const std::string name = "page" + std::to_string(page_size) + (packed ? "_packed_hnd" : "");
+      add(mixed(name), [&](AttentionCase& c) {
+        c.shape.page_size = page_size;
+        c.packed_kv = c.indices_on_device = packed;
+        if (packed) c.shape.layout = KvLayout::hnd;
+        c.causal = true;
+      });
+    }
+  }
+  for (const int group : {1, 4, 7, 8}) {
+    for (const bool prefill : {false, true}) {
+      const std::string name = "group" + std::to_string(group);
+      add(prefill ? mixed("mixed_" + name) : decode("decode_" + name), [&](AttentionCase& c) {
+        c.shape.num_kv_heads = is_emulated() ? 1 : 2;
+        c.shape.num_qo_heads = c.shape.num_kv_heads * group;
+        c.head_scales = true;
+        c.causal = prefill;
+      });
+    }
+  }
+  struct HeadDims {
+    int qk, vo;
+  };
+  for (const HeadDims dims :
+       {HeadDims{16, 16}, {80, 80}, {128, 128}, {192, 128}, {64, 144}, {256, 256}}) {
+    for (const bool prefill : {false, true}) {
+      const std::string name = std::to_string(dims.qk) + "_" + std::to_string(dims.vo);
+      add(prefill ? mixed("mixed_dims" + name) : decode("decode_dims" + name),
+          [&](AttentionCase& c) {
+            if (is_emulated()) c.shape.num_qo_heads = 2, c.shape.num_kv_heads = 1;
+            c.shape.head_dim_qk = dims.qk;
+            c.shape.head_dim_vo = dims.vo;
+            c.head_scales = c.causal = prefill;
+          });
+      add(prefill ? mixed("mixed_page1_dims" + name) : decode("decode_page1_dims" + name),
+          [&](AttentionCase& c) {
+            if (is_emulated()) c.shape.num_qo_heads = 2, c.shape.num_kv_heads = 1;
+            c.shape.head_dim_qk = dims.qk;
+            c.shape.head_dim_vo = dims.vo;
+            c.shape.page_size = 1;
+          });
+    }
+  }
+  add(mixed("full"), [](AttentionCase&) {});
+  add(mixed("many_tiles"), [](AttentionCase& c) {
+    c.qo_lens = {1, 40, 30}, c.kv_lens = {300, 300, 129};
+    c.causal = true;
+    c.q_scale = 3;  // references move
+  });
+  add(mixed("causal_window"), [](AttentionCase& c) { c.causal = true, c.window_left = 13; });
+  add(mixed("tensor_scales"),
+      [](AttentionCase& c) { c.q_tensor_scale = 2, c.k_scale = 0.25f, c.v_scale = 1.5f; });
+  add(mixed("sinks_base2"), [](AttentionCase& c) {
+    c.sinks = c.causal = c.head_scales = true;
+    c.lse_base = LseBase::two;
+  });
+  add(mixed("alibi"), [](AttentionCase& c) { c.alibi = c.head_scales = true; });
+  add(mixed("custom_mask"),
+      [](AttentionCase& c) { c.custom_mask = c.empty_mask_rows = c.head_scales = true; });
+  add(mixed("no_lse"), [](AttentionCase& c) { c.with_lse = false; });
+  add(mixed("more_queries_than_kv"), [](AttentionCase& c) {
+    c.qo_lens = {40, 9}, c.kv_lens = {17, 3};
+    c.causal = true;
+  });
+  for (const bool sinks : {false, true}) {
+    add(mixed(std::string("split") + (sinks ? "_sinks" : "")), [&](AttentionCase& c) {
+      c.plan.fixed_split_size = 16;
+      c.head_scales = true;
+      c.sinks = c.causal = sinks;
+      c.v_scale = 2;
+    });
+  }
+  add(mixed("page16_split7"), [](AttentionCase& c) { c.plan.fixed_split_size = 7; });
+  add(mixed("ragged_split7"), [](AttentionCase& c) {
+    c.shape.page_size = 0;
+    c.plan.fixed_split_size = 7;
+  });
+  add(decode("split_chosen"), [](AttentionCase& c) {
+    c.qo_lens = {1};
+    c.kv_lens = {is_emulated() ? 300 : 3001};
+    c.shape.num_kv_heads = 1;
+  });
 }
 
 std::vector<AttentionCase> all_cases() {
@@ -282,6 +374,9 @@ std::vector<AttentionCase> all_cases() {
 class Attention : public testing::TestWithParam<AttentionCase> {};
 
 TEST_P(Attention, AgreesWithReference) {
+  if (on_gpu() && GetParam().shape.q_dtype == DType::f8e4m3 && !is_hopper()) {
+    GTEST_SKIP() << "fp8 queries are for Hopper";
+  }
   const AttentionBatch batch(GetParam());
   expect_near(batch.run(), batch.reference(), GetParam());
 }

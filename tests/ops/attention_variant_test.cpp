@@ -78,6 +78,12 @@ std::vector<AttentionCase> all_cases() {
       cases.push_back(c);
     }
   }
+  if (!wants_hopper() && !on_gpu()) return cases;  // no fp8 queries
+  for (AttentionCase c : batches("fp8_queries", global_window_variant())) {
+    c.shape.q_dtype = c.shape.kv_dtype = DType::f8e4m3;
+    c.head_scales = true;
+    cases.push_back(c);
+  }
   return cases;
 }
 
@@ -85,6 +91,9 @@ class Variants : public testing::TestWithParam<AttentionCase> {};
 
 TEST_P(Variants, AgreeWithReference) {
   if (test_device().is_cpu()) GTEST_SKIP() << "variants run on CUDA";
+  if (GetParam().shape.q_dtype == DType::f8e4m3 && !is_hopper()) {
+    GTEST_SKIP() << "fp8 queries are for Hopper";
+  }
   const AttentionBatch batch(GetParam());
   expect_near(batch.run(), batch.reference(), GetParam());
 }

@@ -58,8 +58,11 @@ void scale_heads(std::vector<double>& rows, const std::optional<TestTensor>& sca
   }
 }
 
-// Operands are rounded too: the probabilities on a GPU, so the coarsest type decides.
+// Operands are rounded too: the probabilities on a GPU, so the coarsest type decides. With fp8
+// queries those have 3 mantissa bits: errors of up to 2^-4, 0.0255 in the mean square over a
+// binade, that do not average out against values of random sign; fewer terms, more spread.
 double tolerance(const AttentionShape& shape) {
+  if (shape.q_dtype == DType::f8e4m3 && test_device().is_cuda()) return 0.04;
   return std::max(tolerance(shape.o_dtype), tolerance(shape.q_dtype));
 }
 

@@ -11,6 +11,7 @@ Device test_device();  // cuda:0 on the emulator: its fake driver shows one or m
 bool is_emulated();    // every GPU thread is a fiber: use tiny sizes
 bool wants_hopper();   // "emulator90"
 bool on_gpu();         // a real one
+bool is_hopper();      // asks the device: not before main()
 // A second device for mixed-device errors: the CPU for CUDA, cuda:0 for the CPU.
 Device other_device();
 
