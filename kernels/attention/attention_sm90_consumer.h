@@ -51,7 +51,6 @@ struct Sm90Consumer {
   float s[c.tile_kv / 2];
   float o[c.head_dim_vo / 2];
   u32 p[kSteps][4];
-  u32 q[c.q_in_registers ? c.head_dim_qk / 16 : 1][4];
   float row_to_base2[2];  // of the item's rows; 8 bits only, whose heads have scales
   float tile_sum[2];      // of this tile's terms in the rows
   float rescale[2];       // brings older sums to the new reference
@@ -99,12 +98,8 @@ struct Sm90Consumer {
 #pragma unroll
     for (int step = 0; step < kQkSteps; ++step) {
       const u64 b = tile::wgmma::advance(keys, step / 4 * (c.tile_kv * 128) + step % 4 * 32);
-      if constexpr (c.q_in_registers) {
-        tile::Wgmma<T, c.tile_kv>::template rs<false>(s, q[step], b, step > 0);
-      } else {
-        const u64 a = tile::wgmma::advance(rows_of_q, step / 4 * (c.tile_q * 128) + step % 4 * 32);
-        tile::Wgmma<T, c.tile_kv>::ss(s, a, b, step > 0);
-      }
+      const u64 a = tile::wgmma::advance(rows_of_q, step / 4 * (c.tile_q * 128) + step % 4 * 32);
+      tile::Wgmma<T, c.tile_kv>::ss(s, a, b, step > 0);
     }
     tile::wgmma::commit();
   }
@@ -147,21 +142,10 @@ struct Sm90Consumer {
         if (!Logits<c>::natural(a)) row_to_base2[r] *= query_scale(t, r);
       }
     }
-    if constexpr (c.q_in_registers) {
-      const int row = warpgroup * 64 + warp * 16 + tile::lane_index() % 16;
-#pragma unroll
-      for (int step = 0; step < c.head_dim_qk / 16; ++step) {
-        u8* panel = smem.q(q_ring.stage) + step / 4 * (c.tile_q * 128);
-        tile::ldmatrix_x4(q[step],
-                          chunk_address(panel, row, step % 4 * 2 + tile::lane_index() / 16));
-      }
-      tile::sync_warp();
-      release(smem.q_empty(q_ring.stage));
-    }
   }
   // All scores of the item are there: without a use for the stage of q, it is free.
   __forceinline__ void end_item() const {
-    if constexpr (!c.q_in_registers && !kLayout.stages_out) release(smem.q_empty(q_ring.stage));
+    if constexpr (!kLayout.stages_out) release(smem.q_empty(q_ring.stage));
   }
 
   // The scale that a row's head has of its own.
@@ -287,18 +271,13 @@ struct Sm90Consumer {
     for (int i = 0; i < c.tile_kv / 2; ++i) s[i] = 0.f;
     const int lane = tile::lane_index();
     const int q_row = warpgroup * 64 + warp * 16 + lane % 16, k_row = lane / 16 * 8 + lane % 8;
-#pragma unroll(c.q_in_registers ? c.head_dim_qk / 16 : 1)
+#pragma unroll 1
     for (int step = 0; step < c.head_dim_qk / 16; ++step) {
       u32 a[4], b[4];
-      if constexpr (c.q_in_registers) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) a[i] = q[step][i];
-      } else {
-        u8* panel = smem.q(q_ring.stage) + step / 4 * (c.tile_q * 128);
-        tile::ldmatrix_x4(a, chunk_address(panel, q_row, step % 4 * 2 + lane / 16));
-      }
-      u8* panel = smem.k(k_ring.stage) + step / 4 * (c.tile_kv * 128);
-      const u8* keys = chunk_address(panel, k_row, step % 4 * 2 + lane / 8 % 2);
+      u8* q_panel = smem.q(q_ring.stage) + step / 4 * (c.tile_q * 128);
+      tile::ldmatrix_x4(a, chunk_address(q_panel, q_row, step % 4 * 2 + lane / 16));
+      u8* k_panel = smem.k(k_ring.stage) + step / 4 * (c.tile_kv * 128);
+      const u8* keys = chunk_address(k_panel, k_row, step % 4 * 2 + lane / 8 % 2);
 #pragma unroll
       for (int i = 0; i < kSteps; ++i) {
         tile::ldmatrix_x4(b, keys + i * (16 * 128));

@@ -63,7 +63,7 @@ constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {
   l.k_stage_bytes = c.tile_kv * l.qk_panels * 128;
   l.v_stage_bytes = c.tile_kv * l.vo_panels * 128;
   l.k_stages = c.num_stages;
-  l.v_stages = c.num_stages > 2 && !c.q_in_registers ? c.num_stages - 1 : c.num_stages;
+  l.v_stages = c.num_stages > 2 ? c.num_stages - 1 : c.num_stages;
   if (transposes) {
     l.v_stages = l.raw_v_stages = 2;
     l.raw_v_stage_bytes = l.v_stage_bytes;
@@ -80,9 +80,7 @@ constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {
     l.q_stage_bytes = out_bytes;
   }
   // A second stage of q, so that the next item's rows are there when this one ends.
-  l.q_stages =
-      !c.q_in_registers && kv_bytes + 2 * l.q_stage_bytes + small_bytes <= kSm90MaxSmemBytes ? 2
-                                                                                             : 1;
+  l.q_stages = kv_bytes + 2 * l.q_stage_bytes + small_bytes <= kSm90MaxSmemBytes ? 2 : 1;
   l.stages_out =
       l.q_stages == 2 && out_bytes <= l.q_stage_bytes && c.boxes && size_bytes(c.o_dtype) == 2;
   l.q = 0;
@@ -107,7 +105,7 @@ constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {
 // Of configurations with 8 bits: k-steps of the second product are 32 tokens.
 constexpr bool sm90_fp8_valid(const AttentionConfig& c) {
   return c.q_dtype == DType::f8e4m3 && c.aligned && c.softmax && c.tile_kv % 32 == 0 &&
-         c.tile_kv >= 64 && c.tile_q <= 128 && !c.q_in_registers;
+         c.tile_kv >= 64 && c.tile_q <= 128;
 }
 
 constexpr bool sm90_config_valid(const AttentionConfig& c) {

@@ -67,8 +67,6 @@ struct AttentionConfig {
   i32 warps_kv = 1;   // warps that share the KV tokens of a step
   i32 row_tiles = 1;  // tiles of 16 rows a warp
   i32 num_stages = 2;
-  bool q_in_registers =
-      false;            // attention_sm90: rows of q are read from shared memory once an item
   bool boxes = false;   // attention_sm90: q, k and v come as boxes, not row by row
   bool aligned = true;  // every row of q, k, v and out starts at a multiple of 16 bytes
   VariantKind variant = VariantKind::none;
@@ -92,7 +90,6 @@ constexpr void visit_fields(const AttentionConfig& c, Visitor&& visit) {
   visit("warps_kv", c.warps_kv);
   visit("row_tiles", c.row_tiles);
   visit("num_stages", c.num_stages);
-  visit("q_in_registers", c.q_in_registers);
   visit("boxes", c.boxes);
   visit("aligned", c.aligned);
   visit("variant", c.variant);
