@@ -25,7 +25,9 @@ from attention_peers import ALL, decode_peers, fa3_on_pages, prefill_peers
 from harness import Case, Implementation
 
 BF16_ERROR = 4e-3
-DTYPE_NAMES = {DTYPE: "bf16", torch.float8_e4m3fn: "bf16 with e4m3 KV"}
+FP8_ERROR = 6e-2  # weights of 8 bits too
+FP8 = torch.float8_e4m3fn
+DTYPE_NAMES = {(DTYPE, DTYPE): "bf16", (DTYPE, FP8): "bf16 with e4m3 KV", (FP8, FP8): "e4m3"}
 GRAPH_COVER_BYTES = 200 << 20  # a graph rotates over KV-caches of at least this much together
 
 
@@ -54,7 +56,7 @@ def shape_label(sizes: dict[str, Any], problem: Problem, page_size: int) -> dict
         "head_dim": dims[0] if dims[0] == dims[1] else "/".join(map(str, dims)),
         **causal,
         "page_size": page_size,
-        "dtype": DTYPE_NAMES[problem.kv_dtype],
+        "dtype": DTYPE_NAMES[problem.q_dtype, problem.kv_dtype],
     }
 
 
@@ -69,7 +71,13 @@ def planned(problem: Problem, tensors: Tensors, pages: Pages | None) -> quire.Ba
         "window_left": problem.window_left,
     }
     if pages is None:
-        attention.plan(tensors.qo_indptr, tensors.kv_indptr, **options)
+        attention.plan(
+            tensors.qo_indptr,
+            tensors.kv_indptr,
+            q_dtype=tensors.q.dtype,
+            kv_dtype=tensors.k.dtype,
+            **options,
+        )
     else:
         attention.plan(
             tensors.qo_indptr,
@@ -83,6 +91,32 @@ def planned(problem: Problem, tensors: Tensors, pages: Pages | None) -> quire.Ba
     return attention
 
 
+def in_fp8(tensors: Tensors) -> Tensors:
+    return replace(tensors, q=tensors.q.to(FP8), k=tensors.k.to(FP8), v=tensors.v.to(FP8))
+
+
+def fp8_case(op: str, shape: dict[str, Any], problem: Problem, peers: tuple[str, ...]) -> Case:
+    """q, k and v of 8 bits beside the same values in bf16, which the peers have too."""
+    tensors = random_tensors(problem)
+    exact = reference(problem, tensors)
+    in_bf16 = replace(problem, q_dtype=DTYPE, kv_dtype=DTYPE)
+    implementations = [
+        own_implementation("quire", problem, [(in_fp8(tensors), None)], exact),
+        own_implementation("quire bf16", in_bf16, [(tensors, None)], exact),
+        *prefill_peers(in_bf16, tensors, exact, peers),
+    ]
+    return Case(
+        "attention",
+        op,
+        shape,
+        implementations,
+        FP8_ERROR,
+        flops=problem.flops(),
+        bytes=problem.bytes(),
+        rate="tflops",
+    )
+
+
 def own_implementation(
     name: str,
     problem: Problem,
@@ -91,7 +125,7 @@ def own_implementation(
 ) -> Implementation:
     engines = [planned(problem, tensors, pages) for tensors, pages in inputs]
     q = inputs[0][0].q
-    out = torch.empty(*q.shape[:2], problem.head_dim_vo, dtype=q.dtype, device=q.device)
+    out = torch.empty(*q.shape[:2], problem.head_dim_vo, dtype=DTYPE, device=q.device)
     options = {"causal": problem.causal, "window_left": problem.window_left}
 
     def run(i: int) -> None:

@@ -26,7 +26,8 @@ class Problem:
     head_dim_vo: int
     causal: bool
     window_left: int = -1
-    kv_dtype: torch.dtype = DTYPE  # of Quire's pages; contiguous K and V have the same values
+    q_dtype: torch.dtype = DTYPE
+    kv_dtype: torch.dtype = DTYPE  # peers that do not have these get the same values in bf16
 
     @property
     def is_uniform(self) -> bool:
@@ -51,9 +52,9 @@ class Problem:
         if self.window_left >= 0:
             reach = [q + self.window_left for q in self.qo_lens]
             tokens = sum(min(kv_len, r) for kv_len, r in zip(self.kv_lens, reach))
-        rows = DTYPE.itemsize * sum(self.qo_lens) * self.num_qo_heads
-        rows += self.kv_dtype.itemsize * tokens * self.num_kv_heads
-        return rows * (self.head_dim_qk + self.head_dim_vo)
+        rows, dims = sum(self.qo_lens) * self.num_qo_heads, (self.head_dim_qk, self.head_dim_vo)
+        kv = self.kv_dtype.itemsize * tokens * self.num_kv_heads * sum(dims)
+        return kv + rows * (self.q_dtype.itemsize * dims[0] + DTYPE.itemsize * dims[1])
 
 
 @dataclass
@@ -83,18 +84,16 @@ def indptr(lengths: Sequence[int]) -> torch.Tensor:
 
 
 def random_tensors(problem: Problem) -> Tensors:
-    def normal(rows: int, heads: int, head_dim: int) -> torch.Tensor:
-        return torch.randn(rows, heads, head_dim, dtype=DTYPE, device=DEVICE)
+    """In bf16, with values that q_dtype and kv_dtype have."""
+
+    def normal(rows: int, heads: int, head_dim: int, dtype: torch.dtype) -> torch.Tensor:
+        return torch.randn(rows, heads, head_dim, dtype=DTYPE, device=DEVICE).to(dtype).to(DTYPE)
 
     total_kv = sum(problem.kv_lens)
     return Tensors(
-        q=normal(sum(problem.qo_lens), problem.num_qo_heads, problem.head_dim_qk),
-        k=normal(total_kv, problem.num_kv_heads, problem.head_dim_qk)
-        .to(problem.kv_dtype)
-        .to(DTYPE),
-        v=normal(total_kv, problem.num_kv_heads, problem.head_dim_vo)
-        .to(problem.kv_dtype)
-        .to(DTYPE),
+        q=normal(sum(problem.qo_lens), problem.num_qo_heads, problem.head_dim_qk, problem.q_dtype),
+        k=normal(total_kv, problem.num_kv_heads, problem.head_dim_qk, problem.kv_dtype),
+        v=normal(total_kv, problem.num_kv_heads, problem.head_dim_vo, problem.kv_dtype),
         qo_indptr=indptr(problem.qo_lens),
         kv_indptr=indptr(problem.kv_lens),
     )

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 import traces
-from attention_cases import attention_case, decode_case, shape_label, uniform
-from attention_inputs import Problem
+from attention_cases import FP8, attention_case, decode_case, fp8_case, shape_label, uniform
+from attention_inputs import DTYPE, Problem
 from attention_peers import ALL
 from harness import Case, finish, is_wanted, open_session, run_case, write_rows
 
@@ -37,6 +37,11 @@ PREFILL = [
     ),
 ]
 PREFILL_PAGE_SIZES = (16, 64, 1)
+PREFILL_FP8 = [
+    *((1, 16384, heads, 128, c) for heads in ((32, 32), (32, 8)) for c in (True, False)),
+    *((b, s, (32, 8), 128, True) for b, s in ((16, 1024), (4, 4096))),
+    *((4, 4096, heads, d, True) for heads, d in (((32, 8), 64), ((16, 16), 256))),
+]
 CHUNKS, CACHES = (256, 512, 1024, 2048), (8192, 32768)  # new tokens after those of a cache
 # trace: requests, longest prompt, decode requests, longest context of those
 TRACES = {
@@ -96,6 +101,8 @@ class Planned:
         if self.op.startswith("decode"):
             page_size = self.page_sizes[0]
             return decode_case(self.op, self.shape, self.problem, page_size, self.graph)
+        if self.problem.q_dtype != DTYPE:
+            return fp8_case(self.op, self.shape, self.problem, self.peers)
         return attention_case(self.op, self.shape, self.problem, self.page_sizes, self.peers)
 
 
@@ -109,6 +116,10 @@ def prefill_cases() -> Iterator[Planned]:
         yield square("prefill", *shape)
     for page_size in PREFILL_PAGE_SIZES:
         yield square("prefill", 4, 4096, (32, 8), 128, True, page_sizes=(page_size, 0))
+    for batch, tokens, *shape in PREFILL_FP8:
+        problem = uniform(batch, tokens, tokens, *shape)
+        problem = replace(problem, q_dtype=FP8, kv_dtype=FP8)
+        yield Planned("prefill_fp8", {"batch": batch, "tokens": tokens}, problem)
     for cache in CACHES:
         for tokens in CHUNKS:
             sizes = {"batch": 1, "tokens": tokens, "cache": cache}

@@ -94,7 +94,9 @@ struct Sm90Consumer {
   // S = Q K^T
   __forceinline__ void issue_scores() {
     const u64 keys = tile::wgmma::descriptor(smem.k(k_ring.stage));
-    const u64 rows_of_q = tile::wgmma::descriptor(smem.q(q_ring.stage) + warpgroup * (64 * 128));
+    // Opaque: kept over the loop, the addresses of all steps take the registers of 16 tokens.
+    const u64 rows_of_q =
+        tile::wgmma::descriptor(smem.q(q_ring.stage) + tile::opaque(warpgroup) * (64 * 128));
 #pragma unroll
     for (int step = 0; step < kQkSteps; ++step) {
       const u64 b = tile::wgmma::advance(keys, step / 4 * (c.tile_kv * 128) + step % 4 * 32);

@@ -25,6 +25,13 @@ inline u8* shared_memory() {
   return smem;
 }
 
+// x, unseen by the compiler: what derives from it is computed anew at each use, not kept in
+// registers over a loop.
+inline int opaque(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
 inline void sync_block() { __syncthreads(); }
 inline void sync_warp() { __syncwarp(); }
 
