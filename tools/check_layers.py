@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from source_tree import ROOT, source_files
 
 # What each room may include, as prefixes of the text between the quotes; its own is implied.
-# "types" stands for what host and device share: kernels/**/*_types.h, *_layout.h and dtype.h.
+# "types" stands for what host and device share: kernels/**/*_types.h, *_layout.h, *_plan.h (planning
+# code) and dtype.h.
 ROOMS: dict[str, tuple[str, ...]] = {
     "include/quire": ("quire/",),
     "src/plan": ("types", "quire/error.h"),
@@ -34,7 +35,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("src/core/device.cpp", "cuda/memory.h"): "Buffer and copy() exist on every device",
 }
 
-TYPES = re.compile(r"^(dtype\.h|[a-z0-9_]+/[a-z0-9_]+_(types|layout)\.h)$")
+TYPES = re.compile(r"^(dtype\.h|[a-z0-9_]+/[a-z0-9_]+_(types|layout|plan)\.h)$")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 HARDWARE = re.compile(
     r"\b(asm|threadIdx|blockIdx|blockDim|gridDim|__shared__|__device__|__CUDA_ARCH__)\b"

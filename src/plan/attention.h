@@ -29,6 +29,19 @@ struct AttentionTile {
   std::int64_t cached_tokens = 0;
 };
 
+struct AttentionPlanSize {
+  std::int64_t num_items = 0;
+  std::int64_t num_merges = 0;
+  std::int64_t num_partial_rows = 0;
+};
+
+// Room for a plan of known size.
+struct AttentionPlanArrays {
+  kernels::WorkItem* items = nullptr;     // [num_items]
+  std::int32_t* worker_indptr = nullptr;  // [num_workers + 1]
+  kernels::MergeItem* merges = nullptr;   // [num_merges]
+};
+
 struct AttentionPlan {
   std::vector<kernels::WorkItem> items;     // grouped by worker
   std::vector<std::int32_t> worker_indptr;  // [num_workers + 1]
@@ -41,8 +54,9 @@ struct AttentionPlan {
 };
 
 // Every (packed row, kv token) of every request and KV head is covered by exactly one item, tiles
-// without KV by a MergeItem with no parts. Deterministic: same numbers in, same list out. Worker
-// loads differ by at most the cost of the longest item. Throws Error when a count exceeds 32 bits.
+// without KV by a MergeItem with no parts. Deterministic: same numbers in, same list out. No
+// worker's load is more than the mean and the cost of the longest item. Throws Error when a count
+// exceeds 32 bits. AttentionPlanner does the same into given memory.
 AttentionPlan plan_attention(const AttentionProblem& problem, const AttentionTile& tile);
 
 // The estimated cost of an item, in steps of tile_kv tokens; what the balance is measured in.

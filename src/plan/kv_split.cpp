@@ -3,16 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
-#include <string>
+#include <utility>
 
 #include "plan/cache_order.h"
-#include "quire/error.h"
+#include "plan/limits.h"
 
 namespace quire::plan {
 namespace {
-
-constexpr std::int64_t kMaxInt32 = std::numeric_limits<std::int32_t>::max();
 
 // Longest parts that are tried, in units of a worker's fair share. Around 1 every part count that
 // matters is near one of these; below 1 several smaller parts even out unequal tiles.
@@ -22,37 +19,46 @@ constexpr std::array kPartsOfFairShare = {
 // A finer cut must be this much better: fewer parts mean less workspace and a steadier result.
 constexpr double kWorthwhile = 0.97;
 
+}  // namespace
+
+struct SplitChooser::Scratch {
+  KvSplit best, trial;
+  Balancer balancer;
+  CacheSections sections;
+};
+
+namespace {
+
 class Splitter {
  public:
   Splitter(const AttentionProblem& problem, const AttentionTile& tile,
-           std::span<const RowTile> tiles)
+           std::span<const RowTile> tiles, Balancer& balancer, CacheSections& sections)
       : problem_(problem),
         tile_(tile),
         tiles_(tiles),
+        balancer_(balancer),
+        sections_(sections),
         fixed_split_size_(problem.disable_split_kv ? 0 : problem.fixed_split_size) {}
 
-  KvSplit split() const {
-    if (fixed_split_size_ > 0) return fixed();
-    return problem_.disable_split_kv ? whole() : best();
+  // Leaves the choice in `split`; `trial` is scratch.
+  void choose(KvSplit& split, KvSplit& trial) const {
+    if (fixed_split_size_ > 0) {
+      schedule([&](const RowTile& t) { return ceil_div(t.kv_len, fixed_split_size_); }, split);
+      return;
+    }
+    schedule([](const RowTile&) { return std::int64_t{1}; }, split);
+    if (!problem_.disable_split_kv) improve(split, trial);
   }
 
  private:
   // Parts of at most `longest` steps each.
-  KvSplit at_most(std::int64_t longest) const {
-    return schedule(
-        [&](const RowTile& t) { return std::max<std::int64_t>(1, ceil_div(steps(t), longest)); });
+  void at_most(std::int64_t longest, KvSplit& split) const {
+    schedule(
+        [&](const RowTile& t) { return std::max<std::int64_t>(1, ceil_div(steps(t), longest)); },
+        split);
   }
 
-  KvSplit whole() const {
-    return schedule([](const RowTile&) { return std::int64_t{1}; });
-  }
-
-  KvSplit fixed() const {
-    return schedule([&](const RowTile& t) { return ceil_div(t.kv_len, fixed_split_size_); });
-  }
-
-  KvSplit best() const {
-    KvSplit best_split = whole();
+  void improve(KvSplit& best_split, KvSplit& trial) const {
     std::int64_t total_steps = 0, longest_steps = 0;
     for (const RowTile& t : tiles_) {
       total_steps += steps(t);
@@ -63,21 +69,21 @@ class Splitter {
     // No cut beats an even share and the merge's launch.
     const double floor_tokens = (fair_steps + kMergeLaunchSteps) * tile_.tile_kv;
     double best_tokens = static_cast<double>(best_split.makespan_tokens);
-    if (best_tokens <= floor_tokens) return best_split;
+    if (best_tokens <= floor_tokens) return;
     std::int64_t previous = longest_steps;
     for (const double share : kPartsOfFairShare) {
       const auto longest =
           std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(fair_steps * share)));
       if (longest >= previous) continue;
       previous = longest;
-      KvSplit split = at_most(longest);
-      const double tokens = static_cast<double>(split.makespan_tokens) + merge_tokens(split);
+      if (floor_tokens >= kWorthwhile * best_tokens) return;
+      at_most(longest, trial);
+      const double tokens = static_cast<double>(trial.makespan_tokens) + merge_tokens(trial);
       if (tokens < kWorthwhile * best_tokens) {
         best_tokens = tokens;
-        best_split = std::move(split);
+        std::swap(best_split, trial);
       }
     }
-    return best_split;
   }
 
   static std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
@@ -96,8 +102,7 @@ class Splitter {
   }
 
   template <class NumParts>
-  KvSplit schedule(NumParts&& num_parts) const {
-    KvSplit split;
+  void schedule(NumParts&& num_parts, KvSplit& split) const {
     split.num_parts.resize(tiles_.size());
     std::int64_t total = 0;
     for (std::size_t t = 0; t < tiles_.size(); ++t) {
@@ -105,18 +110,15 @@ class Splitter {
       split.num_parts[t] = static_cast<std::int32_t>(n);
       total += n;
     }
-    if (total * problem_.num_kv_heads > kMaxInt32) {
-      throw Error(ErrorCode::invalid_argument, "attention.plan: work items: got " +
-                                                   std::to_string(total * problem_.num_kv_heads) +
-                                                   ", expected at most " +
-                                                   std::to_string(kMaxInt32));
-    }
+    check_work_items(total * problem_.num_kv_heads);
+    split.parts.clear();
+    split.jobs.clear();
     split.parts.reserve(static_cast<std::size_t>(total));
     split.jobs.reserve(static_cast<std::size_t>(total));
     for (std::size_t t = 0; t < tiles_.size(); ++t) add_parts(split, static_cast<std::int32_t>(t));
-    order_for_cache(split, {tiles_, problem_.num_kv_heads, tile_.cached_tokens});
-    split.makespan_tokens = assign_to_least_loaded(split.jobs, tile_.num_workers, split.workers);
-    return split;
+    sections_.order(split, {tiles_, problem_.num_kv_heads, tile_.cached_tokens}, balancer_);
+    split.makespan_tokens =
+        balancer_.assign_to_least_loaded(split.jobs, tile_.num_workers, split.workers);
   }
 
   void add_parts(KvSplit& split, std::int32_t t) const {
@@ -135,6 +137,8 @@ class Splitter {
   const AttentionProblem& problem_;
   const AttentionTile& tile_;
   std::span<const RowTile> tiles_;
+  Balancer& balancer_;
+  CacheSections& sections_;
   int fixed_split_size_;
 };
 
@@ -157,9 +161,16 @@ TokenRange part_tokens(const RowTile& tile, std::int32_t num_parts, std::int32_t
   return {cut(index), cut(index + std::int64_t{1})};
 }
 
-KvSplit choose_split(const AttentionProblem& problem, const AttentionTile& tile,
-                     std::span<const RowTile> tiles) {
-  return Splitter(problem, tile, tiles).split();
+SplitChooser::SplitChooser() : scratch_(std::make_unique<Scratch>()) {}
+SplitChooser::~SplitChooser() = default;
+SplitChooser::SplitChooser(SplitChooser&&) noexcept = default;
+SplitChooser& SplitChooser::operator=(SplitChooser&&) noexcept = default;
+
+const KvSplit& SplitChooser::choose(const AttentionProblem& problem, const AttentionTile& tile,
+                                    std::span<const RowTile> tiles) {
+  Scratch& s = *scratch_;
+  Splitter(problem, tile, tiles, s.balancer, s.sections).choose(s.best, s.trial);
+  return s.best;
 }
 
 }  // namespace quire::plan

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -33,9 +34,22 @@ struct KvSplit {
 TokenRange part_tokens(const RowTile& tile, std::int32_t num_parts, std::int32_t index,
                        int fixed_split_size, int tile_kv);
 
-// Cuts as the problem demands, or so that everything is finished soonest. Throws Error when a count
-// exceeds 32 bits.
-KvSplit choose_split(const AttentionProblem& problem, const AttentionTile& tile,
-                     std::span<const RowTile> tiles);
+// Chooses cuts; keeps what it has allocated.
+class SplitChooser {
+ public:
+  SplitChooser();
+  ~SplitChooser();
+  SplitChooser(SplitChooser&&) noexcept;
+  SplitChooser& operator=(SplitChooser&&) noexcept;
+
+  // Cuts as the problem demands, or so that everything is finished soonest. Throws Error when a
+  // count exceeds 32 bits. The result is valid until the next call.
+  const KvSplit& choose(const AttentionProblem& problem, const AttentionTile& tile,
+                        std::span<const RowTile> tiles);
+
+ private:
+  struct Scratch;
+  std::unique_ptr<Scratch> scratch_;
+};
 
 }  // namespace quire::plan

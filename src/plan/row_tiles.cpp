@@ -1,17 +1,12 @@
 #include "plan/row_tiles.h"
 
 #include <algorithm>
-#include <limits>
 #include <string>
 
+#include "plan/limits.h"
 #include "quire/error.h"
 
 namespace quire::plan {
-namespace {
-
-constexpr std::int64_t kMaxInt32 = std::numeric_limits<std::int32_t>::max();
-
-}  // namespace
 
 TokenRange visible_tokens(const AttentionProblem& problem, std::int32_t request,
                           std::int32_t q_begin, std::int32_t num_rows) {
@@ -29,7 +24,8 @@ TokenRange visible_tokens(const AttentionProblem& problem, std::int32_t request,
   return {static_cast<std::int32_t>(begin), static_cast<std::int32_t>(end)};
 }
 
-std::vector<RowTile> row_tiles(const AttentionProblem& problem, const AttentionTile& tile) {
+void row_tiles(const AttentionProblem& problem, const AttentionTile& tile,
+               std::vector<RowTile>& tiles) {
   std::int64_t count = 0;
   for (const std::int32_t qo_len : problem.qo_lens) {
     const std::int64_t rows = std::int64_t{qo_len} * problem.group_size;
@@ -40,12 +36,8 @@ std::vector<RowTile> row_tiles(const AttentionProblem& problem, const AttentionT
     }
     count += (rows + tile.tile_q - 1) / tile.tile_q;
   }
-  if (count * problem.num_kv_heads > kMaxInt32) {
-    throw Error(ErrorCode::invalid_argument, "attention.plan: work items: got " +
-                                                 std::to_string(count * problem.num_kv_heads) +
-                                                 ", expected at most " + std::to_string(kMaxInt32));
-  }
-  std::vector<RowTile> tiles;
+  check_work_items(count * problem.num_kv_heads);
+  tiles.clear();
   tiles.reserve(static_cast<std::size_t>(count));
   for (std::size_t r = 0; r < problem.qo_lens.size(); ++r) {
     const auto request = static_cast<std::int32_t>(r);
@@ -57,7 +49,6 @@ std::vector<RowTile> row_tiles(const AttentionProblem& problem, const AttentionT
                        visible_tokens(problem, request, q_begin, num_rows)});
     }
   }
-  return tiles;
 }
 
 std::int64_t visible_steps(TokenRange part, TokenRange visible, int tile_kv) {

@@ -23,8 +23,10 @@ struct RowTile {
   TokenRange visible;  // by the balance hints; the kernel skips the rest
 };
 
-// In request order, then row order. Throws Error when rows or tiles exceed 32 bits.
-std::vector<RowTile> row_tiles(const AttentionProblem& problem, const AttentionTile& tile);
+// In request order, then row order, in place of what `tiles` held. Throws Error when rows or tiles
+// exceed 32 bits.
+void row_tiles(const AttentionProblem& problem, const AttentionTile& tile,
+               std::vector<RowTile>& tiles);
 
 TokenRange visible_tokens(const AttentionProblem& problem, std::int32_t request,
                           std::int32_t q_begin, std::int32_t num_rows);

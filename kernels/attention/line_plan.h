@@ -1,0 +1,246 @@
+// Planning a batch in which every request is at most one tile of packed rows, as in decoding. Host
+// and device compute the same lists by these functions.
+//
+// The tiles of all requests, KV head by KV head, form a line, each as long as its cost in tokens;
+// equal lengths of the line go to the workers. A boundary between two workers cuts the tile it
+// falls into (LineCuts::anywhere), or moves up to the start of the next part or tile. So every worker
+// gets an even share, no more tiles are split than there are workers, and everything follows from
+// prefix sums.
+#pragma once
+
+#include "attention/attention_types.h"
+
+namespace quire::kernels {
+
+// Where KV may be split: nowhere, at multiples of fixed_split_size, after any step of tile_kv.
+enum class LineCuts : u8 { nowhere, fixed, anywhere };
+
+struct LineProblem {
+  i32 batch_size;
+  i32 group_size, num_kv_heads;
+  i32 num_workers;
+  i32 tile_kv;
+  i32 causal, window_left;  // hints
+  i32 fixed_split_size;     // of LineCuts::fixed
+  LineCuts cuts;
+};
+
+// A request's share of the line, and the sums of these over the requests before one.
+struct LineSums {
+  i64 cost;          // tokens, of one KV head
+  i32 tiles;         // with KV
+  i32 parts;         // of these tiles; where cuts are anywhere: before any cut
+  i32 partial_rows;  // of tiles with several parts
+  i32 merges;        // tiles that do not have one part
+  i64 rows;          // of tiles with KV
+};
+constexpr LineSums operator+(const LineSums& a, const LineSums& b) {
+  return {a.cost + b.cost,
+          a.tiles + b.tiles,
+          a.parts + b.parts,
+          a.partial_rows + b.partial_rows,
+          a.merges + b.merges,
+          a.rows + b.rows};
+}
+
+// One request's tile.
+struct LineTile {
+  i32 rows = 0;           // packed
+  i32 kv_len = 0;         // -1: more than is reserved, its rows become NaN
+  i32 first_step = 0;     // of the visible ones
+  i32 steps = 0;          // visible, of tile_kv tokens
+  i32 parts = 0;          // before cuts anywhere
+  i32 first_visible = 0;  // part
+  i32 visible_parts = 0;
+};
+
+// Costs are in tokens, as in plan/row_tiles.h: a step is tile_kv, an item's start and end half of
+// one.
+constexpr i32 line_item_cost(const LineProblem& p) { return (p.tile_kv + 1) / 2; }
+// The second launch that merges partial results.
+constexpr i32 line_merge_cost(const LineProblem& p) { return 2 * p.tile_kv; }
+// A worker gets at least so many steps where tiles are cut.
+constexpr i32 kSmallestLineSteps = 2;
+
+// Of numbers up to 2^31 - 1.
+constexpr i32 line_ceil_div(i32 a, i32 b) {
+  return static_cast<i32>((static_cast<u32>(a) + static_cast<u32>(b) - 1) / static_cast<u32>(b));
+}
+
+constexpr LineTile line_tile(const LineProblem& p, i32 qo_len, i32 kv_len) {
+  LineTile t;
+  t.rows = qo_len * p.group_size;
+  t.kv_len = kv_len;
+  if (t.rows == 0 || kv_len <= 0) return t;
+  // Row i sees tokens up to kv_len - qo_len + i under the causal mask.
+  const i64 first = static_cast<i64>(kv_len) - qo_len;
+  const i64 begin = p.window_left < 0 || first <= p.window_left ? 0 : first - p.window_left;
+  // At least the last row sees all tokens.
+  t.first_step = static_cast<i32>(begin) / p.tile_kv;
+  t.steps = line_ceil_div(kv_len, p.tile_kv) - t.first_step;
+  t.parts = t.visible_parts = 1;
+  if (p.cuts != LineCuts::fixed) return t;
+  t.parts = line_ceil_div(kv_len, p.fixed_split_size);
+  t.first_visible = static_cast<i32>(begin) / p.fixed_split_size;
+  t.visible_parts = t.parts - t.first_visible;
+  t.steps = (t.visible_parts - 1) * line_ceil_div(p.fixed_split_size, p.tile_kv) +
+            line_ceil_div(kv_len - (t.parts - 1) * p.fixed_split_size, p.tile_kv);
+  return t;
+}
+
+// Beside its steps. A partial row of floats is as many bytes as one 16-bit K and V token.
+constexpr i64 line_part_cost(const LineProblem& p, const LineTile& t) {
+  return line_item_cost(p) + (t.parts > 1 ? t.rows : 0);
+}
+constexpr i64 line_cost(const LineProblem& p, const LineTile& t) {
+  return static_cast<i64>(t.steps) * p.tile_kv + t.parts * line_part_cost(p, t);
+}
+
+constexpr LineSums line_share(const LineProblem& p, const LineTile& t) {
+  if (t.rows == 0) return {};
+  const bool has_kv = t.parts > 0;
+  return {.cost = line_cost(p, t),
+          .tiles = has_kv ? 1 : 0,
+          .parts = t.parts,
+          .partial_rows = t.parts > 1 ? static_cast<i32>(static_cast<i64>(t.parts) * t.rows) : 0,
+          .merges = t.parts == 1 ? 0 : 1,
+          .rows = has_kv ? t.rows : 0};
+}
+
+// Where part i of a tile begins, from the tile's start: the visible steps are shared out evenly
+// over the parts that have some.
+constexpr i64 line_part_begin(const LineProblem& p, const LineTile& t, i32 i) {
+  const i32 visible = i < t.first_visible ? 0 : i - t.first_visible;
+  return i * line_part_cost(p, t) +
+         static_cast<i64>(t.steps) * p.tile_kv * visible / t.visible_parts;
+}
+
+// The first part that begins at or after x, 0 <= x; t.parts when there is none.
+constexpr i32 line_part_from(const LineProblem& p, const LineTile& t, i64 x) {
+  i32 low = 0, high = t.parts;
+  while (low < high) {
+    const i32 middle = low + (high - low) / 2;
+    if (line_part_begin(p, t, middle) < x) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+// The request whose share holds `at`: the last one with sums[r].*field <= at.
+template <class T>
+constexpr i32 line_request(const LineSums* sums, i32 batch_size, T LineSums::*field, T at) {
+  i32 low = 0, high = batch_size;  // sums[low] <= at < sums[high]
+  while (high - low > 1) {
+    const i32 middle = low + (high - low) / 2;
+    if (sums[middle].*field <= at) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+// Workers that get something: where tiles are cut, not more than leaves each a few steps.
+constexpr i32 line_active_workers(const LineProblem& p, i64 total_cost, LineCuts cuts) {
+  if (cuts != LineCuts::anywhere) return p.num_workers;
+  const i64 most = total_cost / (static_cast<i64>(kSmallestLineSteps) * p.tile_kv);
+  return most < 1 ? 1 : most < p.num_workers ? static_cast<i32>(most) : p.num_workers;
+}
+
+// Where on the line worker w begins.
+constexpr i64 line_boundary(i64 total_cost, i32 active_workers, i32 w) {
+  if (w >= active_workers) return total_cost;
+  return total_cost / active_workers * w + total_cost % active_workers * w / active_workers;
+}
+
+// A place on the line.
+struct LinePlace {
+  i32 kv_head, request;
+  i64 offset;  // from the tile's start
+};
+constexpr LinePlace line_place(const LineProblem& p, const LineSums* sums, i64 position) {
+  const i64 head_cost = sums[p.batch_size].cost;
+  const i32 head = static_cast<i32>(position / head_cost);
+  const i64 rest = position - head * head_cost;
+  const i32 request = line_request(sums, p.batch_size, &LineSums::cost, rest);
+  return {head, request, rest - sums[request].cost};
+}
+
+// A boundary that does not cut: the first item of the worker, and how far the line got.
+struct LineStart {
+  i32 item;
+  i64 position;
+};
+constexpr LineStart line_start(const LineProblem& p, const LineSums* sums, const LineTile& t,
+                               LinePlace place) {
+  const i32 part = line_part_from(p, t, place.offset);
+  const LineSums& before = sums[place.request];
+  const LineSums& head = sums[p.batch_size];
+  return {place.kv_head * head.parts + before.parts + part,
+          place.kv_head * head.cost + before.cost +
+              (part == t.parts ? line_cost(p, t) : line_part_begin(p, t, part))};
+}
+
+// A boundary that cuts: the tile it falls into, counted over all heads, and the step. 0: between
+// this tile and the one before.
+struct LineCut {
+  i32 tile;
+  i32 request;
+  i32 step;  // of the visible ones
+};
+constexpr LineCut line_cut(const LineProblem& p, const LineSums* sums, LinePlace place) {
+  const i64 step = (place.offset - line_item_cost(p)) / p.tile_kv;
+  return {place.kv_head * sums[p.batch_size].tiles + sums[place.request].tiles, place.request,
+          step > 0 ? static_cast<i32>(step) : 0};
+}
+
+// Whether cutting is worth its partial results and their merge: 3 % at least. `longest`: the cost
+// of the busiest worker without.
+constexpr bool line_cut_pays(const LineProblem& p, const LineSums& head, i64 longest) {
+  const i64 total = head.cost * p.num_kv_heads;
+  const i64 share = total / line_active_workers(p, total, LineCuts::anywhere);
+  const i64 rows = head.tiles == 0 ? 0 : head.rows / head.tiles;
+  const i64 with_cuts =
+      share + line_item_cost(p) + p.tile_kv + 2 * rows + line_merge_cost(p);
+  return 100 * with_cuts < 97 * longest;
+}
+
+// Part `index` of a tile, of a plan without cuts. partial_row: the tile's first.
+constexpr WorkItem line_item(const LineProblem& p, const LineTile& t, i32 request, i32 kv_head,
+                             i32 index, i32 partial_row) {
+  WorkItem item{request, kv_head, 0, 0, t.kv_len, -1};
+  if (t.parts == 1) return item;
+  item.kv_begin = index * p.fixed_split_size;
+  if (index + 1 < t.parts) item.kv_end = item.kv_begin + p.fixed_split_size;
+  item.partial_row = partial_row + index * t.rows;
+  return item;
+}
+
+// The merge of a tile that does not have one part.
+constexpr MergeItem line_merge(const LineTile& t, i32 request, i32 kv_head, i32 partial_row) {
+  return {request, kv_head, 0, t.rows, t.parts == 0 ? 0 : partial_row, t.kv_len < 0 ? -1 : t.parts};
+}
+
+// What the boundaries up to one add to the list: sums over them, itself included.
+struct LineCutSums {
+  i32 cuts;
+  i32 tiles;  // that are cut
+  i32 partial_rows;
+};
+constexpr LineCutSums operator+(const LineCutSums& a, const LineCutSums& b) {
+  return {a.cuts + b.cuts, a.tiles + b.tiles, a.partial_rows + b.partial_rows};
+}
+// No boundary before w cuts the same tile.
+constexpr bool line_cuts_first(const LineCut* cuts, i32 w) {
+  return w == 0 || cuts[w - 1].step == 0 || cuts[w - 1].tile != cuts[w].tile;
+}
+constexpr LineCutSums line_cut_share(const LineCut& cut, bool first, i32 rows) {
+  if (cut.step == 0) return {};
+  return {1, first ? 1 : 0, first ? 2 * rows : rows};
+}
+
+}  // namespace quire::kernels

@@ -1,0 +1,187 @@
+#include "plan/line_plan.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "plan/limits.h"
+
+namespace quire::plan {
+namespace {
+
+using kernels::LineCuts;
+using kernels::LineSums;
+using kernels::LineTile;
+
+LineCuts cuts_of(const AttentionProblem& problem) {
+  if (problem.disable_split_kv) return LineCuts::nowhere;
+  return problem.fixed_split_size > 0 ? LineCuts::fixed : LineCuts::anywhere;
+}
+
+LineTile tile_of(const kernels::LineProblem& line, const AttentionProblem& problem,
+                 std::int32_t request) {
+  const auto r = static_cast<std::size_t>(request);
+  return line_tile(line, problem.qo_lens[r], problem.kv_lens[r]);
+}
+
+}  // namespace
+
+bool LinePlan::serves(const AttentionProblem& problem, const AttentionTile& tile) {
+  const std::int32_t longest = tile.tile_q / problem.group_size;
+  return std::ranges::all_of(problem.qo_lens, [=](std::int32_t len) { return len <= longest; });
+}
+
+AttentionPlanSize LinePlan::prepare(const AttentionProblem& problem, const AttentionTile& tile) {
+  line_ = {.batch_size = static_cast<std::int32_t>(problem.qo_lens.size()),
+           .group_size = problem.group_size,
+           .num_kv_heads = problem.num_kv_heads,
+           .num_workers = tile.num_workers,
+           .tile_kv = tile.tile_kv,
+           .causal = problem.causal,
+           .window_left = problem.window_left,
+           .fixed_split_size = problem.fixed_split_size,
+           .cuts = cuts_of(problem)};
+  add_requests(problem);
+  const LineSums& head = sums_.back();
+  const std::int64_t heads = problem.num_kv_heads;
+  const std::int64_t longest = place_starts(problem);
+  is_cut_ = line_.cuts == LineCuts::anywhere && head.tiles > 0 && line_cut_pays(line_, head, longest);
+  AttentionPlanSize size{.num_items = head.parts * heads,
+                         .num_merges = head.merges * heads,
+                         .num_partial_rows = head.partial_rows * heads};
+  if (is_cut_) {
+    place_cuts(problem);
+    size.num_items += cut_sums_.cuts;
+    size.num_merges += cut_sums_.tiles;
+    size.num_partial_rows = cut_sums_.partial_rows;
+  }
+  check_work_items(size.num_items);
+  check_work_items(size.num_merges);
+  check_partial_rows(size.num_partial_rows);
+  return size;
+}
+
+void LinePlan::add_requests(const AttentionProblem& problem) {
+  sums_.resize(problem.qo_lens.size() + 1);
+  LineSums sums{};
+  const std::int64_t heads = problem.num_kv_heads;
+  for (std::int32_t r = 0; r < line_.batch_size; ++r) {
+    sums_[static_cast<std::size_t>(r)] = sums;
+    const LineTile t = tile_of(line_, problem, r);
+    check_work_items((std::int64_t{sums.parts} + t.parts) * heads);
+    check_partial_rows((sums.partial_rows + std::int64_t{t.parts} * t.rows) * (t.parts > 1));
+    sums = sums + line_share(line_, t);
+  }
+  sums_.back() = sums;
+}
+
+// Boundaries that do not cut; returns the cost of the busiest worker.
+std::int64_t LinePlan::place_starts(const AttentionProblem& problem) {
+  worker_indptr_.assign(static_cast<std::size_t>(line_.num_workers) + 1, 0);
+  const LineSums& head = sums_.back();
+  if (head.tiles == 0) return 0;
+  const std::int64_t total = head.cost * line_.num_kv_heads;
+  std::int64_t longest = 0, previous = 0;
+  for (std::int32_t w = 1; w <= line_.num_workers; ++w) {
+    const kernels::LinePlace place =
+        line_place(line_, sums_.data(), kernels::line_boundary(total, line_.num_workers, w));
+    const kernels::LineStart start =
+        line_start(line_, sums_.data(), tile_of(line_, problem, place.request), place);
+    worker_indptr_[static_cast<std::size_t>(w)] = start.item;
+    longest = std::max<std::int64_t>(longest, start.position - previous);
+    previous = start.position;
+  }
+  return longest;
+}
+
+void LinePlan::place_cuts(const AttentionProblem& problem) {
+  cuts_.resize(static_cast<std::size_t>(line_.num_workers) + 1);
+  const std::int64_t total = sums_.back().cost * line_.num_kv_heads;
+  const std::int32_t active = line_active_workers(line_, total, LineCuts::anywhere);
+  cut_sums_ = {};
+  for (std::int32_t w = 0; w <= line_.num_workers; ++w) {
+    kernels::LineCut& cut = cuts_[static_cast<std::size_t>(w)];
+    cut = line_cut(line_, sums_.data(),
+                   line_place(line_, sums_.data(), kernels::line_boundary(total, active, w)));
+    const bool first = line_cuts_first(cuts_.data(), w);
+    cut_sums_ = cut_sums_ + line_cut_share(cut, first, rows_of(problem, cut.request));
+    worker_indptr_[static_cast<std::size_t>(w)] = cut.tile + cut_sums_.cuts;
+  }
+}
+
+std::int32_t LinePlan::rows_of(const AttentionProblem& problem, std::int32_t request) const {
+  return problem.qo_lens[static_cast<std::size_t>(request)] * line_.group_size;
+}
+
+void LinePlan::write(const AttentionProblem& problem, const AttentionPlanArrays& arrays) const {
+  std::ranges::copy(worker_indptr_, arrays.worker_indptr);
+  write_merges(problem, arrays.merges);
+  if (is_cut_) {
+    write_cut_tiles(problem, arrays);
+  } else {
+    write_parts(problem, arrays.items);
+  }
+}
+
+void LinePlan::write_parts(const AttentionProblem& problem, kernels::WorkItem* items) const {
+  const LineSums& all = sums_.back();
+  for (std::int32_t r = 0; r < line_.batch_size; ++r) {
+    const LineTile t = tile_of(line_, problem, r);
+    const LineSums& before = sums_[static_cast<std::size_t>(r)];
+    kernels::WorkItem* first = items + before.parts;
+    for (std::int32_t head = 0; head < line_.num_kv_heads; ++head, first += all.parts) {
+      const std::int32_t row = head * all.partial_rows + before.partial_rows;
+      for (std::int32_t i = 0; i < t.parts; ++i) first[i] = line_item(line_, t, r, head, i, row);
+    }
+  }
+}
+
+// Tiles that do not have one part before any cut.
+void LinePlan::write_merges(const AttentionProblem& problem, kernels::MergeItem* merges) const {
+  if (sums_.back().merges == 0) return;
+  for (std::int32_t head = 0; head < line_.num_kv_heads; ++head) {
+    for (std::int32_t r = 0; r < line_.batch_size; ++r) {
+      const LineTile t = tile_of(line_, problem, r);
+      if (t.rows == 0 || t.parts == 1) continue;
+      const std::int32_t row =
+          head * sums_.back().partial_rows + sums_[static_cast<std::size_t>(r)].partial_rows;
+      *merges++ = line_merge(t, r, head, row);
+    }
+  }
+}
+
+void LinePlan::write_cut_tiles(const AttentionProblem& problem,
+                               const AttentionPlanArrays& arrays) const {
+  kernels::WorkItem* item = arrays.items;
+  kernels::MergeItem* merge = arrays.merges + sums_.back().merges * line_.num_kv_heads;
+  const auto has_work = [&](std::int32_t r) {
+    return problem.qo_lens[static_cast<std::size_t>(r)] > 0 &&
+           problem.kv_lens[static_cast<std::size_t>(r)] > 0;
+  };
+  const kernels::LineCut* cut = &cuts_[1];
+  std::int32_t tile = 0, next_row = 0;
+  for (std::int32_t head = 0; head < line_.num_kv_heads; ++head) {
+    for (std::int32_t r = 0; r < line_.batch_size; ++r) {
+      if (!has_work(r)) continue;
+      while (cut->tile < tile || (cut->tile == tile && cut->step == 0)) ++cut;
+      const std::int32_t kv_len = problem.kv_lens[static_cast<std::size_t>(r)];
+      if (cut->tile > tile++) {
+        *item++ = {r, head, 0, 0, kv_len, -1};
+        continue;
+      }
+      const std::int32_t rows = rows_of(problem, r);
+      const std::int32_t first_step = tile_of(line_, problem, r).first_step;
+      *merge = {r, head, 0, rows, next_row, 1};
+      std::int32_t kv_begin = 0;
+      for (; cut->tile < tile && cut->step > 0; ++cut, ++merge->num_parts, next_row += rows) {
+        const std::int32_t kv_end = (first_step + cut->step) * line_.tile_kv;
+        *item++ = {r, head, 0, kv_begin, kv_end, next_row};
+        kv_begin = kv_end;
+      }
+      *item++ = {r, head, 0, kv_begin, kv_len, next_row};
+      next_row += rows;
+      ++merge;
+    }
+  }
+}
+
+}  // namespace quire::plan

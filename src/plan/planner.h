@@ -1,0 +1,23 @@
+// Planning step after step: what one plan has allocated serves the next.
+#pragma once
+
+#include "plan/attention.h"
+#include "plan/line_plan.h"
+#include "plan/tile_plan.h"
+
+namespace quire::plan {
+
+class AttentionPlanner {
+ public:
+  // Chooses splits and workers. Throws Error when a count exceeds 32 bits.
+  AttentionPlanSize prepare(const AttentionProblem& problem, const AttentionTile& tile);
+  // Writes what prepare() has chosen, for the same problem.
+  void write(const AttentionProblem& problem, const AttentionPlanArrays& arrays) const;
+
+ private:
+  LinePlan line_;
+  TilePlan tiles_;
+  bool is_line_ = false;
+};
+
+}  // namespace quire::plan

@@ -1,0 +1,78 @@
+#include "plan/tile_plan.h"
+
+#include <algorithm>
+
+#include "plan/limits.h"
+
+namespace quire::plan {
+
+AttentionPlanSize TilePlan::prepare(const AttentionProblem& problem, const AttentionTile& tile) {
+  num_kv_heads_ = problem.num_kv_heads;
+  num_workers_ = tile.num_workers;
+  tile_kv_ = tile.tile_kv;
+  fixed_split_size_ = problem.disable_split_kv ? 0 : problem.fixed_split_size;
+  row_tiles(problem, tile, tiles_);
+  split_ = &chooser_.choose(problem, tile, tiles_);
+  AttentionPlanSize size;
+  size.num_items = static_cast<std::int64_t>(split_->workers.size());
+  size.num_merges =
+      num_kv_heads_ * std::ranges::count_if(split_->num_parts, [](int n) { return n != 1; });
+  size.num_partial_rows = place_partial_rows();
+  return size;
+}
+
+std::int64_t TilePlan::place_partial_rows() {
+  first_row_.resize(tiles_.size());
+  std::int64_t next = 0;
+  for (std::size_t t = 0; t < tiles_.size(); ++t) {
+    first_row_[t] = static_cast<std::int32_t>(next);
+    if (split_->num_parts[t] <= 1) continue;
+    next += std::int64_t{split_->num_parts[t]} * tiles_[t].num_rows * num_kv_heads_;
+    check_partial_rows(next);
+  }
+  return next;
+}
+
+void TilePlan::write(const AttentionPlanArrays& arrays) const {
+  write_items(arrays);
+  write_merges(arrays.merges);
+}
+
+void TilePlan::write_items(const AttentionPlanArrays& arrays) const {
+  const std::span indptr(arrays.worker_indptr, static_cast<std::size_t>(num_workers_) + 1);
+  std::ranges::fill(indptr, 0);
+  for (const std::int32_t w : split_->workers) ++indptr[static_cast<std::size_t>(w) + 1];
+  for (std::size_t w = 1; w < indptr.size(); ++w) indptr[w] += indptr[w - 1];
+  next_.assign(indptr.begin(), indptr.end() - 1);
+  const std::int32_t* worker = split_->workers.data();
+  for (const Job& job : split_->jobs) {
+    const KvSplit::Part part = split_->parts[static_cast<std::size_t>(job.id)];
+    const auto t = static_cast<std::size_t>(part.tile);
+    const RowTile& row_tile = tiles_[t];
+    const std::int32_t num_parts = split_->num_parts[t];
+    const TokenRange tokens =
+        part_tokens(row_tile, num_parts, part.index, fixed_split_size_, tile_kv_);
+    for (std::int32_t head = job.first; head < job.first + job.copies; ++head, ++worker) {
+      const std::int32_t row =
+          num_parts == 1 ? -1
+                         : first_row_[t] + (head * num_parts + part.index) * row_tile.num_rows;
+      arrays.items[next_[static_cast<std::size_t>(*worker)]++] = {
+          row_tile.request, head, row_tile.q_begin, tokens.begin, tokens.end, row};
+    }
+  }
+}
+
+void TilePlan::write_merges(kernels::MergeItem* merges) const {
+  for (std::size_t t = 0; t < tiles_.size(); ++t) {
+    const std::int32_t num_parts = split_->num_parts[t];
+    if (num_parts == 1) continue;
+    for (std::int32_t head = 0; head < num_kv_heads_; ++head) {
+      const std::int32_t row =
+          num_parts == 0 ? 0 : first_row_[t] + head * num_parts * tiles_[t].num_rows;
+      *merges++ = {tiles_[t].request, head,  tiles_[t].q_begin, tiles_[t].num_rows,
+                   row,               num_parts};
+    }
+  }
+}
+
+}  // namespace quire::plan

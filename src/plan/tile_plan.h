@@ -1,0 +1,35 @@
+// Planning where requests have several tiles of packed rows: parts of tiles, longest first, in
+// sections whose K and V stay in the cache, each to the least loaded worker.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "plan/kv_split.h"
+#include "plan/row_tiles.h"
+
+namespace quire::plan {
+
+class TilePlan {
+ public:
+  // Allocates nothing that an earlier call of this size has allocated. Throws Error when a count
+  // exceeds 32 bits.
+  AttentionPlanSize prepare(const AttentionProblem& problem, const AttentionTile& tile);
+  // Writes what prepare() has chosen.
+  void write(const AttentionPlanArrays& arrays) const;
+
+ private:
+  std::int64_t place_partial_rows();
+  void write_items(const AttentionPlanArrays& arrays) const;
+  void write_merges(kernels::MergeItem* merges) const;
+
+  int num_kv_heads_ = 1, num_workers_ = 1, tile_kv_ = 1, fixed_split_size_ = 0;
+  std::vector<RowTile> tiles_;
+  SplitChooser chooser_;
+  const KvSplit* split_ = nullptr;  // in chooser_
+  // Partial rows of tile t, head h begin at first_row_[t] + h * num_parts[t] * num_rows.
+  std::vector<std::int32_t> first_row_;
+  mutable std::vector<std::int32_t> next_;  // scratch of write_items
+};
+
+}  // namespace quire::plan
