@@ -49,6 +49,20 @@ Result mem_free(DevicePtr address) {
   return kSuccess;
 }
 
+// Host memory that the device copies from.
+Result mem_host_alloc(void** data, std::size_t bytes, unsigned) {
+  if (current_device() == nullptr) return kInvalidContext;
+  if (bytes == 0) return kInvalidValue;
+  if (posix_memalign(data, kAlignmentBytes, bytes) != 0) return kOutOfMemory;
+  std::memset(*data, kPoison, bytes);
+  return kSuccess;
+}
+
+Result mem_free_host(void* data) {
+  std::free(data);
+  return kSuccess;
+}
+
 // Device memory must be whole and belong to the current device, and so must the stream: a library
 // that relies on more works on some machines only.
 Result check_range(DeviceState& state, const char* call, DevicePtr begin, std::size_t bytes,
@@ -128,6 +142,8 @@ std::optional<Allocation> DeviceState::find(DevicePtr begin, std::size_t bytes) 
 void add_memory_calls(cuda::DriverTable& table) {
   table.mem_alloc = mem_alloc;
   table.mem_free = mem_free;
+  table.mem_host_alloc = mem_host_alloc;
+  table.mem_free_host = mem_free_host;
   table.memcpy_htod_async = memcpy_htod;
   table.memcpy_dtoh_async = memcpy_dtoh;
   table.memcpy_dtod_async = memcpy_dtod;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
 #include "emulator/device_state.h"
 
@@ -174,6 +175,12 @@ Result stream_is_capturing(StreamHandle, int* status) {
   return kSuccess;
 }
 
+Result thread_exchange_stream_capture_mode(int* mode) {
+  thread_local int current = 0;
+  std::swap(current, *mode);
+  return kSuccess;
+}
+
 Result event_create(Event* event, unsigned) {
   DeviceState& state = device_state();
   const std::lock_guard lock(state.mutex);
@@ -202,6 +209,9 @@ Result event_synchronize(Event event) {
   const std::lock_guard lock(state.mutex);
   return state.events.contains(event) ? kSuccess : kInvalidHandle;
 }
+
+// Work is done when the call that asks for it returns.
+Result event_query(Event event) { return event_synchronize(event); }
 
 Result event_elapsed_time(float* milliseconds, Event start, Event end) {
   DeviceState& state = device_state();
@@ -232,9 +242,11 @@ cuda::DriverTable make_table() {
   table.stream_destroy = stream_destroy;
   table.stream_synchronize = stream_synchronize;
   table.stream_is_capturing = stream_is_capturing;
+  table.thread_exchange_stream_capture_mode = thread_exchange_stream_capture_mode;
   table.event_create = event_create;
   table.event_destroy = event_destroy;
   table.event_record = event_record;
+  table.event_query = event_query;
   table.event_synchronize = event_synchronize;
   table.event_elapsed_time = event_elapsed_time;
   add_memory_calls(table);

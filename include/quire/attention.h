@@ -26,6 +26,8 @@ struct AttentionShape {
   DType q_dtype = DType::bf16;   // f16, bf16, f8e4m3 with a kv_dtype f8e4m3; on the CPU also f32
   DType kv_dtype = DType::bf16;  // as q_dtype, or f8e4m3, f8e5m2; on the CPU any of these
   DType o_dtype = DType::bf16;   // f16, bf16; on the CPU also f32
+
+  bool operator==(const AttentionShape&) const = default;
 };
 
 // Hints that improve the balance, and how KV may be split. A plan is correct for ANY run options.
@@ -37,15 +39,29 @@ struct AttentionPlanOptions {
   // Also verify metadata that lives on the device (page ids) with a kernel, waiting for its answer.
   // Also switched on by the environment variable QUIRE_CHECKED=1.
   bool checked = false;
-  // For runs that are captured in a CUDA graph. The first such plan fixes the shape, the batch
-  // size, the rows of q and room for max_kv_entries page ids (ragged: tokens; 0: as many as it has
-  // itself). Later ones keep every device address and launch parameter, so that a captured run,
-  // replayed after them, works on the new lengths; what does not fit is an error. Page ids are not
-  // checked on the device. Ignored on the CPU.
-  bool cuda_graph = false;
-  std::int64_t max_kv_entries = 0;
+  // A request's result does not depend, to the last bit, on what else is in the batch: kernel and
+  // tile are the same for every batch, and KV is split at multiples of fixed_split_size (0: 1024)
+  // or, with disable_split_kv, nowhere.
+  bool batch_invariant = false;
   // Makes a kernel of its own, compiled here. Its values are given to each run.
   std::optional<AttentionVariant> variant = {};
+};
+
+// Room for all plans to come: see BatchAttention::reserve.
+struct AttentionReservation {
+  int max_batch_size = 0;
+  std::int64_t max_total_q = 0;     // rows of q, all requests
+  std::int64_t max_qo_len = 0;      // rows of one request; 0: max_total_q
+  std::int64_t max_kv_entries = 0;  // page ids of all requests; ragged: tokens
+};
+
+// Lengths and pages on the device of the engine: i32, contiguous. The pages of request r are the
+// first entries of block_tables[r], or those from kv_indptr[r] to kv_indptr[r + 1] of kv_indices.
+struct DevicePageTable {
+  TensorView seq_lens;                      // [batch], KV tokens; 0: nothing, as of padding
+  std::optional<TensorView> block_tables;   // [batch, max_pages]
+  std::optional<TensorView> kv_indptr;      // [batch + 1]
+  std::optional<TensorView> kv_indices;     // [num_indices]
 };
 
 // Arguments of one run; engines set them per layer.
@@ -82,8 +98,9 @@ struct AttentionOptions {
 
 // Plans once per step, runs once per layer.
 //
-// plan() reads host arrays, may allocate, upload and compile. run() does none of these, never
-// synchronizes and launches on the tensors' device, so that it can be captured in a CUDA graph.
+// plan() reads host arrays, may allocate, upload and compile; for steps like the last ones it only
+// uploads, and never waits for the device. run() does none of these, never synchronizes and launches
+// on the tensors' device, so that it can be captured in a CUDA graph.
 // Rows that see no token give out 0 and lse -inf.
 class BatchAttention {
  public:
@@ -96,6 +113,15 @@ class BatchAttention {
   // results instead of memory of its own, from the next plan() on. It must stay valid; concurrent
   // runs must not share it.
   void set_workspace(std::optional<TensorView> workspace);
+
+  // Makes room, here and now, for every plan within `reservation`. Those plans, given the same
+  // shape, fixed_split_size, disable_split_kv, batch_invariant and variant, keep the kernel, every
+  // address, every launch parameter and the memory: a run that was captured in a CUDA graph, with q
+  // of as many rows as any of them has, can be replayed after each. What does not fit is an error
+  // of plan(), and so is a second reserve() once a run has been captured, for it would move what
+  // the graph holds. Throws as plan() does.
+  void reserve(const AttentionShape& shape, const AttentionReservation& reservation,
+               const AttentionPlanOptions& options = {});
 
   // Paged KV. qo_indptr: i32 [batch + 1] on the host; table.indptr and table.last_page_len on the
   // host, table.indices on the host or on the device.
@@ -110,8 +136,23 @@ class BatchAttention {
   void plan(const AttentionShape& shape, const TensorView& qo_indptr, const TensorView& kv_indptr,
             const AttentionPlanOptions& options = {}, Stream stream = {});
 
+  // Paged KV whose lengths and pages are on the device: a kernel plans, the host does not wait and
+  // does not learn the lengths. Captured together with runs, it plans anew at each replay. Each
+  // request has qo_len rows of q. Needs a call of reserve() before; the table stays the caller's:
+  // it must stay where it is while runs of this plan are going on or can be replayed.
+  // A request whose length is negative or more than its pages hold gets NaN, in out and lse, and is
+  // what check_plan() reports. not_implemented where qo_len heads of a group are more than a tile.
+  // On the CPU, where the host can read the table, this is plan() with its errors.
+  void plan_on_device(const AttentionShape& shape, int qo_len, const DevicePageTable& table,
+                      const AttentionPlanOptions& options = {}, Stream stream = {});
+
+  // Waits for `stream` and throws invalid_argument, naming the first request, when the last plan
+  // that the device made has one that does not fit. With options.checked plan_on_device() does it.
+  void check_plan(Stream stream = {}) const;
+
   // q [total_q, num_qo_heads, head_dim_qk], out [total_q, num_qo_heads, head_dim_vo], any strides
-  // with a contiguous last dimension; lse f32 [total_q, num_qo_heads], contiguous.
+  // with a contiguous last dimension; lse f32 [total_q, num_qo_heads], contiguous. After reserve()
+  // q, out and lse may have more rows than the plan, up to max_total_q: those are not written.
   void run(const TensorView& q, const PagedKv& kv, const TensorView& out,
            const std::optional<TensorView>& lse = {}, const AttentionOptions& options = {},
            Stream stream = {}) const;
@@ -121,7 +162,8 @@ class BatchAttention {
            const std::optional<TensorView>& lse = {}, const AttentionOptions& options = {},
            Stream stream = {}) const;
 
-  // Bytes of workspace that the current plan uses for partial results; 0 without split KV.
+  // Bytes of workspace that the current plan uses for partial results; 0 without split KV. After
+  // reserve(): what it has reserved for any plan.
   std::size_t workspace_bytes() const;
 
  private:
@@ -135,6 +177,10 @@ std::size_t attention_workspace_bytes(Device device, const AttentionShape& shape
                                       const AttentionPlanOptions& options = {});
 std::size_t attention_workspace_bytes(Device device, const AttentionShape& shape,
                                       const TensorView& qo_indptr, const TensorView& kv_indptr,
+                                      const AttentionPlanOptions& options = {});
+// What reserve() would use.
+std::size_t attention_workspace_bytes(Device device, const AttentionShape& shape,
+                                      const AttentionReservation& reservation,
                                       const AttentionPlanOptions& options = {});
 
 }  // namespace quire

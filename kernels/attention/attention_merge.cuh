@@ -1,10 +1,10 @@
 // Joins the partial results of split KV (Dao et al. 2023, "Flash-Decoding").
 //
-// Grid:   a MergeItem by ceil(tile_rows / 4).
-// Block:  4 warps; warp w of block (i, j) joins row 4 j + w of item i.
+// Grid:   any number by ceil(tile_rows / 4).
+// Block:  4 warps; warp w of block (i, j) joins row 4 j + w of items i, i + grid, …
 // Smem:   none.
-// Output: out and lse of every row of every item; 0 and -inf where an item has no parts. Without
-//         softmax: the sum of the parts.
+// Output: out and lse of every row of every item; 0 and -inf where an item has no parts, NaN where
+//         it has -1. Without softmax: the sum of the parts.
 // Needs:  partial results of a kernel before it on the same stream.
 #pragma once
 
@@ -30,11 +30,10 @@ inline float joined_lse(const float* partial_lse, int num_rows, int num_parts) {
 }
 
 template <AttentionConfig c>
-inline void attention_merge(const AttentionParams& p) {
-  const MergeItem item = p.merges[tile::block_index()];
+inline void merge_item(const AttentionParams& p, const MergeItem& item) {
   if (static_cast<u32>(item.request) >= static_cast<u32>(p.batch_size) ||
       static_cast<u32>(item.kv_head) >= static_cast<u32>(p.num_kv_heads) || item.q_begin < 0 ||
-      item.num_parts < 0 || item.partial_row < 0 || item.num_rows < 0 ||
+      item.num_parts < -1 || item.partial_row < 0 || item.num_rows < 0 ||
       item.partial_row + static_cast<i64>(item.num_parts) * item.num_rows > p.num_partial_rows) {
     return;
   }
@@ -45,12 +44,16 @@ inline void attention_merge(const AttentionParams& p) {
   if (token < 0 || token >= p.total_q) return;
   const i64 head = item.kv_head * p.group_size + packed % p.group_size;
   const i64 first = static_cast<i64>(item.partial_row) + row;
-  float lse = 0.f;
-  if constexpr (c.softmax) {
+  float lse = item.num_parts < 0 ? tile::kNan : 0.f;
+  if (c.softmax && item.num_parts >= 0) {
     lse = joined_lse(p.partial_lse + first, item.num_rows, item.num_parts);
   }
   for (int col = 8 * tile::lane_index(); col < c.head_dim_vo; col += 8 * 32) {
     float o[8] = {};
+    if (item.num_parts < 0) {
+#pragma unroll
+      for (int x = 0; x < 8; ++x) o[x] = lse;
+    }
     for (int s = 0; lse > tile::kNegInf && s < item.num_parts; ++s) {
       const i64 part = first + static_cast<i64>(s) * item.num_rows;
       float weight = 1.f;
@@ -66,6 +69,14 @@ inline void attention_merge(const AttentionParams& p) {
       }
     }
     write_output_row<c>(p, token, head, col, o, lse, 1.f);
+  }
+}
+
+template <AttentionConfig c>
+inline void attention_merge(const AttentionParams& p) {
+  const int count = tile::min_of(*p.merge_count, p.num_merges);
+  for (int i = tile::block_index(); i < count; i += tile::num_blocks()) {
+    merge_item<c>(p, p.merges[i]);
   }
 }
 

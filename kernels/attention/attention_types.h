@@ -21,7 +21,7 @@ struct WorkItem {
 
 // The partial results of one tile of packed rows, to be merged into out/lse. Part s of row i is in
 // partial row `partial_row + s * num_rows + i`. num_parts 0 writes the identity (0, -inf): rows of
-// a request without KV.
+// a request without KV; -1 writes NaN: rows of one whose length the device found not to fit.
 struct MergeItem {
   i32 request;
   i32 kv_head;
@@ -109,7 +109,8 @@ struct AttentionParams {
 
   const WorkItem* items;      // [worker_indptr[num_workers]]
   const i32* worker_indptr;   // [num_workers + 1]; null on the CPU: all items
-  const MergeItem* merges;    // [num_merges]
+  const MergeItem* merges;    // [num_merges], of which *merge_count are there
+  const i32* merge_count;     // [1]; null on the CPU: all
   const i32* qo_indptr;       // [batch_size + 1], tokens
   const i32* kv_indptr;       // [batch_size + 1], pages, or tokens when ragged
   const i32* kv_lens;         // [batch_size], tokens

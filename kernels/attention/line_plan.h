@@ -20,8 +20,8 @@ struct LineProblem {
   i32 group_size, num_kv_heads;
   i32 num_workers;
   i32 tile_kv;
-  i32 causal, window_left;  // hints
-  i32 fixed_split_size;     // of LineCuts::fixed
+  i32 window_left;       // hint
+  i32 fixed_split_size;  // of LineCuts::fixed
   LineCuts cuts;
 };
 

@@ -1,4 +1,4 @@
-// Checked mode: finds the first page id that points outside the pool.
+// Checked mode: finds the first page id that points outside the pool, of pages that hold tokens.
 //
 // Grid:   any number of thread blocks.
 // Block:  threads of the config.
@@ -14,12 +14,15 @@ namespace quire::kernels {
 
 template <PageCheckConfig c>
 inline void page_check(const PageCheckParams& p) {
-  const int step = tile::num_blocks() * c.threads;
-  for (i64 i = tile::block_index() * c.threads + tile::thread_index(); i < p.num_indices;
-       i += step) {
-    if (static_cast<u32>(p.indices[i]) >= static_cast<u32>(p.num_pages)) {
-      tile::atomic_min(p.first_bad, static_cast<int>(i));
-      return;
+  for (int r = tile::block_index(); r < p.batch_size; r += tile::num_blocks()) {
+    const i64 begin = tile::max_of(p.kv_indptr[r], 0);
+    const i64 pages = (static_cast<i64>(p.kv_lens[r]) + p.page_size - 1) / p.page_size;
+    const i64 end = tile::min_of<i64>(begin + pages, p.num_indices);
+    for (i64 i = begin + tile::thread_index(); i < end; i += c.threads) {
+      if (static_cast<u32>(p.indices[i]) >= static_cast<u32>(p.num_pages)) {
+        tile::atomic_min(p.first_bad, static_cast<int>(i));
+        break;
+      }
     }
   }
 }

@@ -15,8 +15,12 @@ constexpr void visit_fields(const PageCheckConfig& c, Visitor&& visit) {
 }
 
 struct PageCheckParams {
-  const i32* indices;  // [num_indices]
-  i32* first_bad;      // [1]
+  const i32* indices;    // [num_indices]
+  const i32* kv_indptr;  // [batch_size + 1]
+  const i32* kv_lens;    // [batch_size], tokens
+  i32* first_bad;        // [1]
+  i32 batch_size;
+  i32 page_size;
   i32 num_indices;
   i32 num_pages;
 };

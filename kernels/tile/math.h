@@ -9,6 +9,7 @@ inline u32 float_bits(float x) { return __float_as_uint(x); }
 inline float float_from_bits(u32 x) { return __uint_as_float(x); }
 constexpr float kInfinity = __builtin_bit_cast(float, 0x7f800000u);
 constexpr float kNegInf = -kInfinity;
+constexpr float kNan = __builtin_bit_cast(float, 0x7fc00000u);
 constexpr float kLog2e = 1.4426950408889634f;
 constexpr float kLn2 = 0.6931471805599453f;
 

@@ -28,9 +28,10 @@ class BatchAttention:
     ``device``: "cpu", "cuda" or "cuda:N". ``workspace``: u8 ``[bytes]`` on it, 16-byte aligned, for
     split-KV partial results instead of memory of its own; concurrent runs must not share it.
 
-    :meth:`plan` reads host arrays, may allocate, upload and compile. :meth:`run` does none of these
-    and never synchronizes, so that it can be captured in a CUDA graph (give it ``out``). Rows that
-    see no token give out 0 and lse -inf.
+    :meth:`plan` reads host arrays, may allocate, upload and compile; :meth:`plan_on_device` reads
+    arrays on the device. :meth:`run` does none of these and never synchronizes, so that it can be
+    captured in a CUDA graph (give it ``out``; call :meth:`reserve` before, so that plans to come
+    keep what the graph holds). Rows that see no token give out 0 and lse -inf.
     """
 
     def __init__(self, device: str = "cpu", workspace: Optional[Array] = None) -> None:
@@ -44,6 +45,8 @@ class BatchAttention:
         self._indices: Any = None  # read by run(): must live as long as the plan
         self._workspace: Any = None
         self._variant: Optional[AttentionVariant] = None
+        self._kind: Any = None  # of the last plan, made from _kind_values
+        self._kind_values: Any = None
         if workspace is not None:
             self.set_workspace(workspace)
 
@@ -56,8 +59,137 @@ class BatchAttention:
 
     @property
     def workspace_bytes(self) -> int:
-        """Bytes of workspace that the current plan uses; 0 without split KV."""
+        """Bytes of workspace that the current plan uses; 0 without split KV. After :meth:`reserve`:
+        what it has reserved for any plan."""
         return library.attention_workspace_bytes(self._engine)
+
+    def reserve(
+        self,
+        *,
+        max_batch_size: int,
+        max_total_q: int,
+        max_kv_entries: int,
+        max_qo_len: int = 0,
+        dry_run: bool = False,
+        **kind: Any,
+    ) -> int:
+        """Makes room, here and now, for every plan within the limits; returns its bytes of
+        workspace.
+
+        max_total_q: rows of q of all requests; max_qo_len: of one (0: max_total_q);
+        max_kv_entries: page ids of all requests (ragged: tokens). kind: as :meth:`plan` takes them,
+        ``num_qo_heads`` to ``variant``; later plans give the same, except causal, window_left and
+        checked. They keep the kernel, every address and every launch parameter, so that a run
+        captured in a CUDA graph can be replayed after each; what does not fit is their error. The
+        plan in force ends. dry_run: only compute the bytes.
+        Raises as plan() does, and ValueError once a run has been captured.
+        """
+        made = self._make_kind("attention.reserve", **kind)
+        limits = (max_batch_size, max_total_q, max_qo_len, max_kv_entries)
+        return library.attention_reserve(self._engine, dry_run, made, *limits)
+
+    def plan_on_device(
+        self,
+        seq_lens: Array,
+        block_tables: Optional[Array] = None,
+        *,
+        kv_indptr: Optional[Array] = None,
+        kv_indices: Optional[Array] = None,
+        qo_len: int = 1,
+        stream: Optional[int] = None,
+        **kind: Any,
+    ) -> None:
+        """Plans on the device, from arrays there: the host does not wait and learns no lengths.
+
+        seq_lens: i32 ``[batch]``, KV tokens, 0 for padding; block_tables: i32
+        ``[batch, max_pages]``, or kv_indptr ``[batch + 1]`` and kv_indices. They must stay where they
+        are while runs of this plan are going on or can be replayed. Each request has qo_len rows of
+        q. Captured in a CUDA graph together with runs, it plans anew at each replay. Needs
+        :meth:`reserve` before; kind: as there.
+        A request whose length is negative or more than its pages hold gets NaN, in out and lse;
+        :meth:`check_plan` names it, and ``checked=True`` calls that.
+        Raises ValueError, TypeError, and NotImplementedError where qo_len rows are more than a tile.
+        """
+        arrays = arrays_of(seq_lens)
+        made = self._make_kind("attention.plan_on_device", **kind)
+        stream = arrays.stream_on(self._device) if stream is None else stream
+        tables = (seq_lens, block_tables, kv_indptr, kv_indices)
+        library.attention_plan_on_device(
+            self._engine, made, qo_len, *(export(table) for table in tables), stream
+        )
+        self._take_kind(kind, tables)
+
+    def check_plan(self, stream: Optional[int] = None) -> None:
+        """Waits for the stream; ValueError names the first request that did not fit the last plan
+        the device made."""
+        if stream is None:
+            stream = 0 if self._arrays is None else self._arrays.stream_on(self._device)
+        library.attention_check_plan(self._engine, stream)
+
+    def _make_kind(
+        self,
+        op: str,
+        *,
+        num_qo_heads: int,
+        num_kv_heads: int,
+        head_dim_qk: int,
+        head_dim_vo: Optional[int] = None,
+        page_size: int = 0,
+        kv_layout: str = "NHD",
+        q_dtype: Any = "bf16",
+        kv_dtype: Any = None,
+        o_dtype: Any = None,
+        causal: bool = False,
+        window_left: int = -1,
+        fixed_split_size: int = 0,
+        disable_split_kv: bool = False,
+        batch_invariant: bool = False,
+        checked: bool = False,
+        variant: Optional[AttentionVariant] = None,
+    ) -> Any:
+        """What plans of one kind have in common, for the library; the last one is kept."""
+        head_dim_vo = head_dim_qk if head_dim_vo is None else head_dim_vo
+        q_dtype = dtype_name(q_dtype)
+        kv_dtype = q_dtype if kv_dtype is None else dtype_name(kv_dtype)
+        if o_dtype is None:
+            o_dtype = "bf16" if q_dtype == "f8e4m3" else q_dtype
+        values = (
+            num_qo_heads,
+            num_kv_heads,
+            head_dim_qk,
+            head_dim_vo,
+            page_size,
+            is_hnd(kv_layout, op),
+            q_dtype,
+            kv_dtype,
+            dtype_name(o_dtype),
+            causal,
+            window_left,
+            fixed_split_size,
+            disable_split_kv,
+            batch_invariant,
+            checked,
+            None if variant is None else variant._export(),
+        )
+        if variant is not None:
+            return library.attention_kind(*values)
+        if values != self._kind_values:
+            self._kind, self._kind_values = library.attention_kind(*values), values
+        return self._kind
+
+    def _take_kind(self, kind: Mapping[str, Any], keep: Any) -> None:
+        """After a plan: what run() must know. keep: what must live as long as the plan."""
+        head_dim_vo = kind.get("head_dim_vo")
+        self._head_dim_vo = kind["head_dim_qk"] if head_dim_vo is None else head_dim_vo
+        q_dtype = dtype_name(kind.get("q_dtype", "bf16"))
+        o_dtype = kind.get("o_dtype")
+        if o_dtype is None:
+            o_dtype = "bf16" if q_dtype == "f8e4m3" else q_dtype
+        self._o_dtype = dtype_name(o_dtype)
+        self._is_paged = kind.get("page_size", 0) > 0
+        self._is_hnd = is_hnd(kind.get("kv_layout", "NHD"), "attention.plan")
+        self._variant = kind.get("variant")
+        self._indices = keep
 
     def plan(
         self,
@@ -79,9 +211,8 @@ class BatchAttention:
         window_left: int = -1,
         fixed_split_size: int = 0,
         disable_split_kv: bool = False,
+        batch_invariant: bool = False,
         checked: bool = False,
-        cuda_graph: bool = False,
-        max_kv_entries: int = 0,
         variant: Optional[AttentionVariant] = None,
         dry_run: bool = False,
         stream: Optional[int] = None,
@@ -94,10 +225,9 @@ class BatchAttention:
         waits for them, except kv_indices, which then stays where it is and must stay valid.
         kv_dtype, o_dtype: as q_dtype unless given (o_dtype of an fp8 q: bf16).
         causal and window_left here only improve the balance; run() decides. fixed_split_size: split
-        KV at exact multiples of this many tokens. checked: verify page ids on the device too.
-        cuda_graph: for runs captured in a CUDA graph: the first such plan fixes shape, batch size,
-        rows of q and room for max_kv_entries page ids (ragged: tokens; 0: its own); later ones keep
-        every address and launch parameter, so that replays work on the new lengths.
+        KV at exact multiples of this many tokens. batch_invariant: a request's result does not
+        depend, to the last bit, on what else is in the batch (KV is then split at multiples of
+        fixed_split_size, 0: 1024). checked: verify page ids on the device too.
         variant: a user's own attention, compiled here; its values go to each run.
         dry_run: only compute the bytes.
         stream: the one on which the runs will be (default: the current one of the library of the
@@ -115,13 +245,25 @@ class BatchAttention:
                 f"{op}: kv_indices, kv_last_page_len, page_size: got only some of them, expected "
                 "all for a paged cache and none for ragged KV"
             )
-        head_dim_vo = head_dim_qk if head_dim_vo is None else head_dim_vo
-        q_dtype = dtype_name(q_dtype)
-        kv_dtype = q_dtype if kv_dtype is None else dtype_name(kv_dtype)
-        if o_dtype is None:
-            o_dtype = "bf16" if q_dtype == "f8e4m3" else q_dtype
-        o_dtype = dtype_name(o_dtype)
-        hnd = is_hnd(kv_layout, op)
+        kind = {
+            "num_qo_heads": num_qo_heads,
+            "num_kv_heads": num_kv_heads,
+            "head_dim_qk": head_dim_qk,
+            "head_dim_vo": head_dim_vo,
+            "page_size": page_size,
+            "kv_layout": kv_layout,
+            "q_dtype": q_dtype,
+            "kv_dtype": kv_dtype,
+            "o_dtype": o_dtype,
+            "causal": causal,
+            "window_left": window_left,
+            "fixed_split_size": fixed_split_size,
+            "disable_split_kv": disable_split_kv,
+            "batch_invariant": batch_invariant,
+            "checked": checked,
+            "variant": variant,
+        }
+        made = self._make_kind(op, **kind)
         indices = None if kv_indices is None else self._plan_indices(kv_indices)
         last_page_len = None
         if kv_last_page_len is not None:
@@ -132,33 +274,15 @@ class BatchAttention:
         workspace_bytes = _plan(
             self._engine,
             dry_run,
+            made,
             export(to_host_int32(qo_indptr, op, "qo_indptr")),
             export(to_host_int32(kv_indptr, op, "kv_indptr")),
             export(indices),
             export(last_page_len),
-            num_qo_heads,
-            num_kv_heads,
-            head_dim_qk,
-            head_dim_vo,
-            page_size,
-            hnd,
-            q_dtype,
-            kv_dtype,
-            o_dtype,
-            causal,
-            window_left,
-            fixed_split_size,
-            disable_split_kv,
-            checked,
-            cuda_graph,
-            max_kv_entries,
-            None if variant is None else variant._export(),
             stream,
         )
         if not dry_run:
-            self._is_paged, self._is_hnd = page_size > 0, hnd
-            self._head_dim_vo, self._o_dtype, self._indices = head_dim_vo, o_dtype, indices
-            self._variant = variant
+            self._take_kind(kind, indices)
         return workspace_bytes
 
     def _plan_indices(self, kv_indices: Any) -> Array:

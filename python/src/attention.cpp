@@ -2,6 +2,9 @@
 
 #include <tvm/ffi/object.h>
 
+#include <algorithm>
+#include <cstdint>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,36 +38,44 @@ using Tensor = TensorView;
 using Names = std::vector<std::string>;
 using OptionalTensor = std::optional<TensorView>;
 
-// The plan arguments as Python passes them: one flat list.
-struct PlanArguments {
-  AttentionShape shape;
-  AttentionPlanOptions options;
-};
+using Variant = std::optional<AttentionVariantObject*>;
 
 KvLayout parse_layout(bool hnd) { return hnd ? KvLayout::hnd : KvLayout::nhd; }
 
-PlanArguments plan_arguments(int num_qo_heads, int num_kv_heads, int head_dim_qk, int head_dim_vo,
-                             int page_size, bool hnd, const std::string& q_dtype,
-                             const std::string& kv_dtype, const std::string& o_dtype, bool causal,
-                             int window_left, int fixed_split_size, bool disable_split_kv,
-                             bool checked, bool cuda_graph, std::int64_t max_kv_entries) {
+// What plans of one kind have in common, as Python hands it over.
+class AttentionKindObject : public ffi::Object {
+ public:
+  AttentionShape shape;
+  AttentionPlanOptions options;
+
+  static constexpr bool _type_mutable = true;
+  TVM_FFI_DECLARE_OBJECT_INFO_FINAL("quire.AttentionKind", AttentionKindObject, ffi::Object);
+};
+
+ffi::ObjectPtr<AttentionKindObject> make_kind(
+    int num_qo_heads, int num_kv_heads, int head_dim_qk, int head_dim_vo, int page_size, bool hnd,
+    std::string q_dtype, std::string kv_dtype, std::string o_dtype, bool causal, int window_left,
+    int fixed_split_size, bool disable_split_kv, bool batch_invariant, bool checked,
+    Variant variant) {
   constexpr const char* op = "attention.plan";
-  return {{.num_qo_heads = num_qo_heads,
-           .num_kv_heads = num_kv_heads,
-           .head_dim_qk = head_dim_qk,
-           .head_dim_vo = head_dim_vo,
-           .page_size = page_size,
-           .layout = parse_layout(hnd),
-           .q_dtype = parse_dtype(op, "q_dtype", q_dtype),
-           .kv_dtype = parse_dtype(op, "kv_dtype", kv_dtype),
-           .o_dtype = parse_dtype(op, "o_dtype", o_dtype)},
-          {.causal = causal,
-           .window_left = window_left,
-           .fixed_split_size = fixed_split_size,
-           .disable_split_kv = disable_split_kv,
-           .checked = checked,
-           .cuda_graph = cuda_graph,
-           .max_kv_entries = max_kv_entries}};
+  auto object = ffi::make_object<AttentionKindObject>();
+  object->shape = {.num_qo_heads = num_qo_heads,
+                   .num_kv_heads = num_kv_heads,
+                   .head_dim_qk = head_dim_qk,
+                   .head_dim_vo = head_dim_vo,
+                   .page_size = page_size,
+                   .layout = parse_layout(hnd),
+                   .q_dtype = parse_dtype(op, "q_dtype", q_dtype),
+                   .kv_dtype = parse_dtype(op, "kv_dtype", kv_dtype),
+                   .o_dtype = parse_dtype(op, "o_dtype", o_dtype)};
+  object->options = {.causal = causal,
+                     .window_left = window_left,
+                     .fixed_split_size = fixed_split_size,
+                     .disable_split_kv = disable_split_kv,
+                     .checked = checked,
+                     .batch_invariant = batch_invariant};
+  if (variant) object->options.variant = (*variant)->variant;
+  return object;
 }
 
 std::vector<AttentionVariant::Argument> variant_arguments(std::string_view argument,
@@ -101,20 +112,36 @@ std::int64_t workspace_bytes(AttentionObject* attention) {
   return static_cast<std::int64_t>(attention->engine.workspace_bytes());
 }
 
+AttentionReservation reservation_of(std::int64_t max_batch_size, std::int64_t max_total_q,
+                                    std::int64_t max_qo_len, std::int64_t max_kv_entries) {
+  constexpr std::int64_t kMost = std::numeric_limits<int>::max();
+  return {.max_batch_size = static_cast<int>(std::clamp<std::int64_t>(max_batch_size, 0, kMost)),
+          .max_total_q = max_total_q,
+          .max_qo_len = max_qo_len,
+          .max_kv_entries = max_kv_entries};
+}
+
+// With `dry_run` nothing is reserved; either way the bytes of workspace come back.
+std::int64_t reserve(AttentionObject* attention, bool dry_run, AttentionKindObject* kind,
+                     std::int64_t max_batch_size, std::int64_t max_total_q,
+                     std::int64_t max_qo_len, std::int64_t max_kv_entries) {
+  const AttentionReservation reservation =
+      reservation_of(max_batch_size, max_total_q, max_qo_len, max_kv_entries);
+  if (dry_run) {
+    return static_cast<std::int64_t>(attention_workspace_bytes(attention->device, kind->shape,
+                                                               reservation, kind->options));
+  }
+  attention->engine.reserve(kind->shape, reservation, kind->options);
+  return workspace_bytes(attention);
+}
+
 // indices and last_page_len are absent for ragged KV. With `dry_run` nothing is planned; either way
 // the bytes of workspace come back.
-std::int64_t plan(AttentionObject* attention, bool dry_run, Tensor qo_indptr, Tensor kv_indptr,
-                  OptionalTensor indices, OptionalTensor last_page_len, int num_qo_heads,
-                  int num_kv_heads, int head_dim_qk, int head_dim_vo, int page_size, bool hnd,
-                  std::string q_dtype, std::string kv_dtype, std::string o_dtype, bool causal,
-                  int window_left, int fixed_split_size, bool disable_split_kv, bool checked,
-                  bool cuda_graph, std::int64_t max_kv_entries,
-                  std::optional<AttentionVariantObject*> variant, std::int64_t stream) {
-  auto [shape, options] =
-      plan_arguments(num_qo_heads, num_kv_heads, head_dim_qk, head_dim_vo, page_size, hnd, q_dtype,
-                     kv_dtype, o_dtype, causal, window_left, fixed_split_size, disable_split_kv,
-                     checked, cuda_graph, max_kv_entries);
-  if (variant) options.variant = (*variant)->variant;
+std::int64_t plan(AttentionObject* attention, bool dry_run, AttentionKindObject* kind,
+                  Tensor qo_indptr, Tensor kv_indptr, OptionalTensor indices,
+                  OptionalTensor last_page_len, std::int64_t stream) {
+  const AttentionShape& shape = kind->shape;
+  const AttentionPlanOptions& options = kind->options;
   if (indices && last_page_len) {
     const PageTable table{kv_indptr, *indices, *last_page_len};
     if (dry_run) {
@@ -130,6 +157,18 @@ std::int64_t plan(AttentionObject* attention, bool dry_run, Tensor qo_indptr, Te
     attention->engine.plan(shape, qo_indptr, kv_indptr, options, to_stream(stream));
   }
   return workspace_bytes(attention);
+}
+
+void plan_on_device(AttentionObject* attention, AttentionKindObject* kind, int qo_len,
+                    Tensor seq_lens, OptionalTensor block_tables, OptionalTensor kv_indptr,
+                    OptionalTensor kv_indices, std::int64_t stream) {
+  attention->engine.plan_on_device(kind->shape, qo_len,
+                                   {seq_lens, block_tables, kv_indptr, kv_indices}, kind->options,
+                                   to_stream(stream));
+}
+
+void check_plan(AttentionObject* attention, std::int64_t stream) {
+  attention->engine.check_plan(to_stream(stream));
 }
 
 void run(AttentionObject* attention, bool paged, bool hnd, Tensor q, Tensor k, Tensor v, Tensor out,
@@ -174,7 +213,11 @@ TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_variant, translated(make_variant));
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_create, translated(create));
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_set_workspace, translated(set_workspace));
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_workspace_bytes, translated(workspace_bytes));
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_kind, translated(make_kind));
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_reserve, translated(reserve));
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_plan, translated(plan));
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_plan_on_device, translated(plan_on_device));
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_check_plan, translated(check_plan));
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_run, translated(run));
 
 }  // namespace quire::python

@@ -74,6 +74,18 @@ jit::KernelSpec page_check_spec() {
           .threads_per_block = config.threads};
 }
 
+jit::KernelSpec plan_spec() {
+  const kernels::AttentionPlanConfig config;
+  return {.name = "attention_plan",
+          .header = "attention/attention_plan.cuh",
+          .function = "attention_plan",
+          .config_type = "AttentionPlanConfig",
+          .config = jit::config_literal(config),
+          .params_type = "AttentionPlanParams",
+          .threads_per_block = config.threads,
+          .dynamic_smem_bytes = static_cast<std::size_t>(kernels::plan_smem_bytes(config))};
+}
+
 AttentionConfig fitting_config(const DeviceLimits& limits, const AttentionDemand& demand) {
   for (const AttentionChoice& choice : attention_choices(demand)) {
     if (attention_smem_bytes(choice.config) <= limits.max_smem_per_block) return choice.config;
@@ -111,12 +123,8 @@ AttentionTarget attention_target(int device_index, AttentionDemand demand,
   return target;
 }
 
-void upload(int device_index, void* dst, const void* src, std::size_t bytes, Stream stream) {
-  if (bytes == 0) return;
-  const DeviceGuard guard(device_index);
-  // From pageable memory: the driver has taken its own copy when the call returns.
-  check(driver().memcpy_htod_async(reinterpret_cast<DevicePtr>(dst), src, bytes, stream.handle),
-        "cuMemcpyHtoDAsync");
+void attention_plan(int device_index, const kernels::AttentionPlanParams& params, Stream stream) {
+  launch(get_kernel(plan_spec(), device_index), 1, 1, stream, params);
 }
 
 void attention(int device_index, const AttentionConfig& planned, bool aligned,
@@ -142,25 +150,28 @@ void attention(int device_index, const AttentionConfig& planned, bool aligned,
     const Kernel& kernel = get_kernel(merge_spec(config), device_index);
     constexpr int kRows = kMergeThreads / 32;
     const auto row_blocks = static_cast<unsigned>((params.tile_rows + kRows - 1) / kRows);
-    launch(kernel, static_cast<unsigned>(params.num_merges), row_blocks, stream, params);
+    // Few of the tiles that there is room for are split.
+    const auto blocks = std::min<std::int64_t>(params.num_merges, 4 * std::int64_t{params.num_workers});
+    launch(kernel, static_cast<unsigned>(blocks), row_blocks, stream, params);
   }
 }
 
-std::int64_t first_bad_page(int device_index, const std::int32_t* indices, std::int64_t num_indices,
-                            int num_pages, Stream stream) {
-  if (num_indices == 0) return -1;
+std::int64_t first_bad_page(int device_index, const AttentionParams& params, Stream stream) {
+  if (params.num_indices == 0) return -1;
   const Device device = cuda_device(device_index);
   const Buffer answer(sizeof(int), device);
   const int none = INT_MAX;
   copy(answer.data(), device, &none, kCpu, sizeof(none), stream);
-  const kernels::PageCheckParams params{.indices = indices,
-                                        .first_bad = static_cast<int*>(answer.data()),
-                                        .num_indices = static_cast<int>(num_indices),
-                                        .num_pages = num_pages};
+  const kernels::PageCheckParams check{.indices = params.kv_indices,
+                                       .kv_indptr = params.kv_indptr,
+                                       .kv_lens = params.kv_lens,
+                                       .first_bad = static_cast<int*>(answer.data()),
+                                       .batch_size = params.batch_size,
+                                       .page_size = params.page_size,
+                                       .num_indices = params.num_indices,
+                                       .num_pages = params.num_pages};
   const Kernel& kernel = get_kernel(page_check_spec(), device_index);
-  const std::int64_t blocks =
-      (num_indices + kernel.threads_per_block - 1) / kernel.threads_per_block;
-  launch(kernel, static_cast<unsigned>(std::min<std::int64_t>(blocks, 1024)), 1, stream, params);
+  launch(kernel, static_cast<unsigned>(std::min(params.batch_size, 1024)), 1, stream, check);
   int first = none;
   copy(&first, kCpu, answer.data(), device, sizeof(first), stream);
   return first == none ? -1 : first;
@@ -247,6 +258,7 @@ std::vector<ListedKernel> attention_kernels() {
     list.push_back({.spec = merge_spec(shape)});
   }
   list.push_back({.spec = page_check_spec()});
+  list.push_back({.spec = plan_spec(), .preset = true});
   return list;
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "attention/attention_plan_types.h"
 #include "attention/attention_types.h"
 #include "cuda/attention_config.h"
 #include "cuda/launch.h"
@@ -27,8 +28,8 @@ struct AttentionTarget {
 AttentionTarget attention_target(int device_index, AttentionDemand demand,
                                  const AttentionVariant* variant);
 
-// Copies planning metadata to the device, ordered on `stream`. `src` may be reused on return.
-void upload(int device_index, void* dst, const void* src, std::size_t bytes, Stream stream);
+// Plans on the device. All pointers are device pointers.
+void attention_plan(int device_index, const kernels::AttentionPlanParams& params, Stream stream);
 
 // Attention over params.items, then the merge of partial results when there are any. All pointers
 // are device pointers. config: of attention_target(). aligned: rows of q, k, v and out are 16-byte
@@ -37,9 +38,10 @@ void attention(int device_index, const kernels::AttentionConfig& config, bool al
                const AttentionVariant* variant, const kernels::AttentionParams& params,
                Stream stream);
 
-// Checked mode: position in `indices` of the first page id outside [0, num_pages), or -1. Waits.
-std::int64_t first_bad_page(int device_index, const std::int32_t* indices, std::int64_t num_indices,
-                            int num_pages, Stream stream);
+// Checked mode: position in params.kv_indices of the first page id outside [0, num_pages) among
+// those of the requests' tokens, or -1. Waits.
+std::int64_t first_bad_page(int device_index, const kernels::AttentionParams& params,
+                            Stream stream);
 
 std::vector<ListedKernel> attention_kernels();
 

@@ -138,6 +138,16 @@ std::string attention_unsupported(const AttentionDemand& demand) {
   return "";
 }
 
+double rows_class(double mean_packed_rows) {
+  double smallest = kAny;  // of the table's limits that are not below
+  for (const Row& row : kTable) {
+    for (const double limit : {row.min_rows, row.max_rows}) {
+      if (limit >= mean_packed_rows) smallest = std::min(smallest, limit);
+    }
+  }
+  return smallest;
+}
+
 std::vector<AttentionChoice> attention_choices(const AttentionDemand& demand) {
   const std::string forced = env::get("QUIRE_FORCE_KERNEL").value_or("");
   if (!forced.empty() && forced != "sm80" && forced != "sm90") {

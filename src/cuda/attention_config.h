@@ -27,6 +27,9 @@ struct AttentionChoice {
   const char* reason;
 };
 
+// A number of mean packed rows that gets the same choices: as few numbers as the table tells apart.
+double rows_class(double mean_packed_rows);
+
 // Best first; the first whose shared memory fits the device is taken. QUIRE_FORCE_KERNEL=sm80 or
 // =sm90 leaves only that kernel: none may be left. Throws invalid_argument for other values.
 std::vector<AttentionChoice> attention_choices(const AttentionDemand& demand);

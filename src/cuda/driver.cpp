@@ -55,6 +55,8 @@ void load_entries(void* library, DriverTable& t, std::string& trouble) {
   load("cuTensorMapEncodeTiled", t.tensor_map_encode_tiled);
   load("cuMemAlloc_v2", t.mem_alloc);
   load("cuMemFree_v2", t.mem_free);
+  load("cuMemHostAlloc", t.mem_host_alloc);
+  load("cuMemFreeHost", t.mem_free_host);
   load("cuMemcpyHtoDAsync_v2", t.memcpy_htod_async);
   load("cuMemcpyDtoHAsync_v2", t.memcpy_dtoh_async);
   load("cuMemcpyDtoDAsync_v2", t.memcpy_dtod_async);
@@ -64,9 +66,11 @@ void load_entries(void* library, DriverTable& t, std::string& trouble) {
   load("cuStreamDestroy_v2", t.stream_destroy);
   load("cuStreamSynchronize", t.stream_synchronize);
   load("cuStreamIsCapturing", t.stream_is_capturing);
+  load("cuThreadExchangeStreamCaptureMode", t.thread_exchange_stream_capture_mode);
   load("cuEventCreate", t.event_create);
   load("cuEventDestroy_v2", t.event_destroy);
   load("cuEventRecord", t.event_record);
+  load("cuEventQuery", t.event_query);
   load("cuEventSynchronize", t.event_synchronize);
   load("cuEventElapsedTime", t.event_elapsed_time);
 }

@@ -49,6 +49,8 @@ struct DriverTable {
                                     int interleave, int swizzle, int l2_promotion, int fill);
   Result (*mem_alloc)(DevicePtr* ptr, std::size_t bytes);
   Result (*mem_free)(DevicePtr ptr);
+  Result (*mem_host_alloc)(void** ptr, std::size_t bytes, unsigned flags);
+  Result (*mem_free_host)(void* ptr);
   Result (*memcpy_htod_async)(DevicePtr dst, const void* src, std::size_t bytes, StreamHandle s);
   Result (*memcpy_dtoh_async)(void* dst, DevicePtr src, std::size_t bytes, StreamHandle s);
   Result (*memcpy_dtod_async)(DevicePtr dst, DevicePtr src, std::size_t bytes, StreamHandle s);
@@ -59,9 +61,12 @@ struct DriverTable {
   Result (*stream_destroy)(StreamHandle stream);
   Result (*stream_synchronize)(StreamHandle stream);
   Result (*stream_is_capturing)(StreamHandle stream, int* status);
+  // *mode becomes the thread's mode, and what the thread's was comes back in it.
+  Result (*thread_exchange_stream_capture_mode)(int* mode);
   Result (*event_create)(Event* event, unsigned flags);
   Result (*event_destroy)(Event event);
   Result (*event_record)(Event event, StreamHandle stream);
+  Result (*event_query)(Event event);
   Result (*event_synchronize)(Event event);
   Result (*event_elapsed_time)(float* milliseconds, Event start, Event end);
 };

@@ -2,14 +2,19 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <atomic>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "core/backend.h"
 #include "core/check.h"
 #include "cpu/attention.h"
 #include "cuda/attention.h"
+#include "cuda/staging.h"
 #include "ops/attention_arguments.h"
+#include "ops/attention_device_table.h"
 #include "ops/attention_metadata.h"
 #include "ops/attention_plan.h"
 
@@ -34,76 +39,197 @@ void check_workspace(const TensorView& workspace, Device device) {
   }
 }
 
-void check_workspace_bytes(const TensorView& workspace, const PlannedAttention& planned) {
-  const std::size_t needed = planned.partial_bytes();
+void check_workspace_bytes(const TensorView& workspace, const AttentionExtent& extent,
+                           const AttentionShape& shape, const char* op) {
+  const std::size_t needed = partial_bytes(extent, shape);
   if (static_cast<std::size_t>(workspace.shape[0]) >= needed) return;
-  check::fail("attention.plan", "workspace", fmt::format("{} bytes", workspace.shape[0]),
+  check::fail(op, "workspace", fmt::format("{} bytes", workspace.shape[0]),
               fmt::format("at least {} bytes: {} partial rows of split KV, {} floats each", needed,
-                          planned.extent.num_partial_rows, planned.shape.head_dim_vo + 1),
+                          extent.num_partial_rows, shape.head_dim_vo + 1),
               ErrorCode::out_of_memory);
+}
+
+[[noreturn]] void fail_checked(const char* op) {
+  check::fail(op, "checked", "true on a stream that captures a CUDA graph",
+              "false: the check waits for the device", ErrorCode::not_implemented);
 }
 
 }  // namespace
 
 struct BatchAttention::Impl {
-  explicit Impl(Device d) : device(d) {}
+  explicit Impl(Device d) : context{.device = d}, metadata(d) {}
 
-  // Everything that can fail comes before the first change.
-  void adopt(PlannedAttention planned, const TensorView* kv_indices, Stream stream) {
-    const std::size_t bytes = planned.partial_bytes();
-    std::optional<Buffer> larger;
+  Device device() const { return context.device; }
+  const PlannedAttention* in_force() const { return has_plan ? &current : nullptr; }
+
+  // Memory for partial results. Everything that can fail comes before the first change.
+  struct Partials {
+    std::optional<Buffer> larger;  // to take the place of own_partials
+  };
+  Partials make_partials(const AttentionExtent& extent, const AttentionShape& shape,
+                         const char* op) const {
+    Partials made;
+    const std::size_t bytes = partial_bytes(extent, shape);
     if (workspace) {
-      check_workspace_bytes(*workspace, planned);
+      check_workspace_bytes(*workspace, extent, shape, op);
     } else if (bytes > own_partials.size_bytes()) {
-      larger.emplace(bytes, device);
+      made.larger.emplace(bytes, device());
     }
-    metadata.reserve(planned, device);
-    metadata.upload(planned, kv_indices, stream);
-    if (larger) own_partials = std::move(*larger);
+    return made;
+  }
+  void take(Partials made) {
+    if (made.larger) own_partials = std::move(*made.larger);
     partials = static_cast<float*>(workspace ? workspace->data : own_partials.data());
-    current = std::move(planned);
+  }
+
+  void reserve(const AttentionShape& shape, const AttentionReservation& limits,
+               const AttentionPlanOptions& options) {
+    constexpr const char* kOp = "attention.reserve";
+    if (captured) {
+      check::fail(kOp, "reservation", "another one after a captured run",
+                  "none: a CUDA graph holds the addresses of the last one");
+    }
+    ReservedAttention reserved = make_reservation(context, shape, limits, options);
+    PlannedAttention largest;
+    largest.shape = shape;
+    largest.tile = reserved.tile;
+    largest.extent = reserved.extent;
+    largest.reserved = true;
+    Partials made = make_partials(reserved.extent, shape, kOp);
+    metadata.reserve(largest);
+    metadata.adopt_reserved();
+    take(std::move(made));
+    context.reserved = std::move(reserved);
+    has_plan = false;
+  }
+
+  // A plan on a stream that captures must not need memory that moves.
+  void check_capture(Stream stream) const {
+    if (context.reserved || !is_capturing(stream)) return;
+    check::fail("attention.plan", "stream", "one that captures a CUDA graph",
+                "a call of reserve() before");
+  }
+  bool is_capturing(Stream stream) const {
+    bool capturing = false;
+    dispatch(
+        "attention", device(), [] {},
+        [&] { capturing = cuda::is_capturing(device().index, stream); });
+    return capturing;
+  }
+
+  // `next` has been planned.
+  void adopt(const TensorView* kv_indices, Stream stream) {
+    if (!context.reserved) {
+      Partials made = make_partials(next.extent, next.shape, "attention.plan");
+      metadata.reserve(next);
+      metadata.upload(next, context.planner, kv_indices, stream);
+      take(std::move(made));
+    } else {
+      metadata.upload(next, context.planner, kv_indices, stream);
+    }
+    std::swap(current, next);
+    has_plan = true;
+  }
+
+  void plan_on_device(const AttentionShape& shape, int qo_len, const DevicePageTable& table,
+                      const AttentionPlanOptions& options, Stream stream) {
+    constexpr const char* kOp = "attention.plan_on_device";
+    if (!context.reserved) {
+      check::fail(kOp, "reservation", "none", "a call of reserve() before");
+    }
+    if (shape.page_size < 1) {
+      check::fail(kOp, "page_size", fmt::format("{}", shape.page_size), "1 or more");
+    }
+    if (qo_len < 1) check::fail(kOp, "qo_len", fmt::format("{}", qo_len), "1 or more");
+    const DeviceTableSize size = check_device_table(table, device());
+    plan_for_device(context, shape, size, qo_len, options, next);
+    if (device().is_cpu()) {
+      HostTable host = read_table(table, qo_len, shape.page_size);
+      const PageTable pages = host.view();
+      plan_paged(context, shape, host.qo_view(), pages, options, next);
+      adopt(&pages.indices, stream);
+      return;
+    }
+    const bool capturing = is_capturing(stream);
+    if (capturing && next.checked) fail_checked(kOp);
+    captured = captured || capturing;
+    dispatch(
+        kOp, device(), [] {},
+        [&] {
+          cuda::attention_plan(device().index, metadata.device_plan(next, table), stream);
+        });
+    std::swap(current, next);
+    has_plan = true;
+    if (current.checked) check_plan(stream);
+  }
+
+  void check_plan(Stream stream) const {
+    if (!has_plan || !current.on_device) return;
+    std::int32_t bad = kernels::kNoBadRequest;
+    copy(&bad, kCpu, metadata.first_bad(), device(), sizeof(bad), stream);
+    if (bad == kernels::kNoBadRequest) return;
+    check::fail("attention.plan_on_device", "seq_lens",
+                fmt::format("a length that does not fit at [{}]", bad),
+                "0 to what the request's pages, and what is reserved, hold");
   }
 
   void run(const AttentionArguments& args, bool paged, Stream stream) const {
     constexpr const char* kOp = "attention.run";
-    if (!current) check::fail(kOp, "plan", "none", "a call of plan() before");
-    if (paged != (current->shape.page_size > 0)) {
+    if (!has_plan) check::fail(kOp, "plan", "none", "a call of plan() before");
+    if (paged != (current.shape.page_size > 0)) {
       check::fail(kOp, "kv", paged ? "a paged pool" : "ragged k and v",
                   paged ? "ragged k and v, as planned" : "a paged pool, as planned");
     }
-    check_arguments(args, *current, device);
-    kernels::AttentionParams params = fill_params(args, *current);
+    check_arguments(args, current, device());
+    const bool checks_pages = current.checked && paged;
+    if (device().is_cuda() && (current.reserved || checks_pages) && is_capturing(stream)) {
+      if (checks_pages) fail_checked(kOp);
+      captured = true;
+    }
+    kernels::AttentionParams params = fill_params(args, current);
     metadata.fill(params);
     params.partial_o = partials;
     params.partial_lse =
-        partials + std::int64_t{params.num_partial_rows} * current->shape.head_dim_vo;
+        partials + std::int64_t{params.num_partial_rows} * current.shape.head_dim_vo;
     dispatch(
-        kOp, device, [&] { cpu::attention(current->config, params); },
+        kOp, device(),
         [&] {
-          if (current->checked && paged) check_device_pages(params, stream);
-          cuda::attention(device.index, current->config, rows_aligned(args), current->custom(),
+          // On the CPU launches need not stay as they are.
+          params.num_items = static_cast<kernels::i32>(current.size.num_items);
+          params.num_merges = static_cast<kernels::i32>(current.size.num_merges);
+          cpu::attention(current.config, params);
+        },
+        [&] {
+          if (checks_pages) check_device_pages(params, stream);
+          cuda::attention(device().index, current.config, rows_aligned(args), current.custom(),
                           params, stream);
         });
   }
 
   void check_device_pages(const kernels::AttentionParams& params, Stream stream) const {
-    const std::int64_t at = cuda::first_bad_page(device.index, params.kv_indices,
-                                                 params.num_indices, params.num_pages, stream);
+    const std::int64_t at = cuda::first_bad_page(device().index, params, stream);
     if (at < 0) return;
     check::fail("attention.run", "kv_indices",
-                fmt::format("a bad page id at [{}] (request {})", at,
-                            current->lengths.request_of_entry(at)),
+                fmt::format("a bad page id at [{}] (request {})", at, request_of_page(params, at)),
                 fmt::format("0 or more and below {}, the num_pages of k", params.num_pages));
   }
 
-  const PlannedAttention* in_force() const { return current ? &*current : nullptr; }
+  // Whose page entry `at` of kv_indices is.
+  std::ptrdiff_t request_of_page(const kernels::AttentionParams& params, std::int64_t at) const {
+    if (!current.on_device) return current.lengths.request_of_entry(at);
+    std::vector<std::int32_t> begins(current.lengths.qo_lens.size());
+    copy(begins.data(), kCpu, params.kv_indptr, device(), begins.size() * sizeof(std::int32_t));
+    return std::ranges::upper_bound(begins, at) - begins.begin() - 1;
+  }
 
-  Device device;
   std::optional<TensorView> workspace;
-  std::optional<PlannedAttention> current;
+  PlanningContext context;
+  PlannedAttention current, next;  // next: scratch of plan(), so that a failed one changes nothing
+  bool has_plan = false;
   AttentionMetadata metadata;
   Buffer own_partials;
   float* partials = nullptr;  // of the current plan: in the workspace or in own_partials
+  mutable std::atomic<bool> captured = false;  // a run on reserved memory
 };
 
 BatchAttention::BatchAttention(Device device) : impl_(std::make_unique<Impl>(device)) {}
@@ -112,23 +238,42 @@ BatchAttention::BatchAttention(BatchAttention&&) noexcept = default;
 BatchAttention& BatchAttention::operator=(BatchAttention&&) noexcept = default;
 
 void BatchAttention::set_workspace(std::optional<TensorView> workspace) {
-  if (workspace) check_workspace(*workspace, impl_->device);
+  if (workspace) check_workspace(*workspace, impl_->device());
+  if (impl_->context.reserved) {
+    check::fail("attention.set_workspace", "workspace", "one after reserve()",
+                "a call before reserve(): its addresses stay");
+  }
   impl_->workspace = std::move(workspace);
+}
+
+void BatchAttention::reserve(const AttentionShape& shape, const AttentionReservation& reservation,
+                             const AttentionPlanOptions& options) {
+  impl_->reserve(shape, reservation, options);
 }
 
 void BatchAttention::plan(const AttentionShape& shape, const TensorView& qo_indptr,
                           const PageTable& table, const AttentionPlanOptions& options,
                           Stream stream) {
-  impl_->adopt(plan_paged(impl_->device, shape, qo_indptr, table, options, impl_->in_force()),
-               &table.indices, stream);
+  impl_->check_capture(stream);
+  plan_paged(impl_->context, shape, qo_indptr, table, options, impl_->next);
+  impl_->adopt(&table.indices, stream);
 }
 
 void BatchAttention::plan(const AttentionShape& shape, const TensorView& qo_indptr,
                           const TensorView& kv_indptr, const AttentionPlanOptions& options,
                           Stream stream) {
-  impl_->adopt(plan_ragged(impl_->device, shape, qo_indptr, kv_indptr, options, impl_->in_force()),
-               nullptr, stream);
+  impl_->check_capture(stream);
+  plan_ragged(impl_->context, shape, qo_indptr, kv_indptr, options, impl_->next);
+  impl_->adopt(nullptr, stream);
 }
+
+void BatchAttention::plan_on_device(const AttentionShape& shape, int qo_len,
+                                    const DevicePageTable& table,
+                                    const AttentionPlanOptions& options, Stream stream) {
+  impl_->plan_on_device(shape, qo_len, table, options, stream);
+}
+
+void BatchAttention::check_plan(Stream stream) const { impl_->check_plan(stream); }
 
 void BatchAttention::run(const TensorView& q, const PagedKv& kv, const TensorView& out,
                          const std::optional<TensorView>& lse, const AttentionOptions& options,
@@ -139,24 +284,41 @@ void BatchAttention::run(const TensorView& q, const PagedKv& kv, const TensorVie
 void BatchAttention::run(const TensorView& q, const TensorView& k, const TensorView& v,
                          const TensorView& out, const std::optional<TensorView>& lse,
                          const AttentionOptions& options, Stream stream) const {
-  const KvLayout layout = impl_->current ? impl_->current->shape.layout : KvLayout::nhd;
+  const KvLayout layout = impl_->in_force() ? impl_->current.shape.layout : KvLayout::nhd;
   impl_->run({q, k, v, layout, out, lse, options}, /*paged=*/false, stream);
 }
 
 std::size_t BatchAttention::workspace_bytes() const {
-  return impl_->current ? impl_->current->partial_bytes() : 0;
+  const Impl& impl = *impl_;
+  if (impl.context.reserved) {
+    return partial_bytes(impl.context.reserved->extent, impl.context.reserved->shape);
+  }
+  return impl.has_plan ? partial_bytes(impl.current.extent, impl.current.shape) : 0;
 }
 
 std::size_t attention_workspace_bytes(Device device, const AttentionShape& shape,
                                       const TensorView& qo_indptr, const PageTable& table,
                                       const AttentionPlanOptions& options) {
-  return plan_paged(device, shape, qo_indptr, table, options).partial_bytes();
+  PlanningContext context{.device = device};
+  PlannedAttention planned;
+  plan_paged(context, shape, qo_indptr, table, options, planned);
+  return partial_bytes(planned.extent, shape);
 }
 
 std::size_t attention_workspace_bytes(Device device, const AttentionShape& shape,
                                       const TensorView& qo_indptr, const TensorView& kv_indptr,
                                       const AttentionPlanOptions& options) {
-  return plan_ragged(device, shape, qo_indptr, kv_indptr, options).partial_bytes();
+  PlanningContext context{.device = device};
+  PlannedAttention planned;
+  plan_ragged(context, shape, qo_indptr, kv_indptr, options, planned);
+  return partial_bytes(planned.extent, shape);
+}
+
+std::size_t attention_workspace_bytes(Device device, const AttentionShape& shape,
+                                      const AttentionReservation& reservation,
+                                      const AttentionPlanOptions& options) {
+  PlanningContext context{.device = device};
+  return partial_bytes(make_reservation(context, shape, reservation, options).extent, shape);
 }
 
 }  // namespace quire

@@ -74,9 +74,20 @@ void check_kv(const check::Arg& arg, const PlannedAttention& planned, int head_d
   check::memory(arg);
 }
 
-void check_rows(const check::Arg& arg, const PlannedAttention& planned, int head_dim, DType dtype) {
+// q has the plan's rows; where more are reserved, up to those.
+void check_num_rows(const check::Arg& q, const PlannedAttention& planned) {
+  check::rank(q, 3);
+  const std::int64_t rows = q.tensor.shape[0], least = planned.lengths.total_q();
+  if (rows >= least && rows <= planned.max_total_q) return;
+  if (!planned.reserved) check::dim(q, 0, least, "total_q, the last entry of qo_indptr");
+  check::fail(kOp, "q", fmt::format("{} rows", rows),
+              fmt::format("{} (total_q) to {} (max_total_q)", least, planned.max_total_q));
+}
+
+void check_rows(const check::Arg& arg, std::int64_t num_rows, const PlannedAttention& planned,
+                int head_dim, DType dtype) {
   check::rank(arg, 3);
-  check::dim(arg, 0, planned.lengths.total_q(), "total_q, the last entry of qo_indptr");
+  check::dim(arg, 0, num_rows, planned.reserved ? "rows of q" : "total_q, the last entry of qo_indptr");
   check::dim(arg, 1, planned.shape.num_qo_heads, "num_qo_heads");
   check::dim(arg, 2, head_dim, "head_dim");
   check::dtype(arg, {dtype});
@@ -148,13 +159,15 @@ void check_mask(const AttentionOptions& options, const PlannedAttention& planned
   check::dtype(mask, {DType::u8});
   check::rank(indptr, 1);
   check::dtype(indptr, {DType::i32});
-  check::dim(indptr, 0, planned.lengths.batch_size() + std::int64_t{1}, "batch + 1");
+  check::dim(indptr, 0, planned.extent.batch_size + 1,
+             planned.reserved ? "max_batch_size + 1" : "batch + 1");
   for (const check::Arg& arg : {mask, indptr}) {
     check::device(arg, like);
     check::contiguous(arg);
     check::memory(arg);
   }
-  check_mask_bytes(options, planned.lengths);
+  // What the device has planned only the kernel knows; it stays inside the mask.
+  if (!planned.on_device) check_mask_bytes(options, planned.lengths);
 }
 
 void check_floats(const check::Arg& arg, const check::Arg& like) {
@@ -211,7 +224,9 @@ void check_arguments(const AttentionArguments& args, const PlannedAttention& pla
                 fmt::format("{}, the device of the plan", to_string(device)));
   }
   for (const check::Arg& arg : {k, v, out}) check::device(arg, q);
-  check_rows(q, planned, shape.head_dim_qk, shape.q_dtype);
+  check_num_rows(q, planned);
+  const std::int64_t num_rows = args.q.shape[0];
+  check_rows(q, num_rows, planned, shape.head_dim_qk, shape.q_dtype);
   check::memory(q);
   if (args.layout != shape.layout) {
     check::fail(kOp, "layout", std::string(layout_name(args.layout)),
@@ -220,12 +235,12 @@ void check_arguments(const AttentionArguments& args, const PlannedAttention& pla
   check_kv(k, planned, shape.head_dim_qk);
   check_kv(v, planned, shape.head_dim_vo);
   if (shape.page_size > 0) check_pages(args, planned);
-  check_rows(out, planned, shape.head_dim_vo, shape.o_dtype);
+  check_rows(out, num_rows, planned, shape.head_dim_vo, shape.o_dtype);
   check::memory(out, /*is_output=*/true);
   if (args.lse) {
     const check::Arg lse{kOp, "lse", *args.lse};
     check::rank(lse, 2);
-    check::dim(lse, 0, planned.lengths.total_q(), "total_q, the last entry of qo_indptr");
+    check::dim(lse, 0, num_rows, "rows of q");
     check::dim(lse, 1, shape.num_qo_heads, "num_qo_heads");
     check_floats(lse, q);
     check::memory(lse, /*is_output=*/true);

@@ -48,25 +48,25 @@ void check_same_batch(const TensorView& qo_indptr, const TensorView& kv_indptr) 
               "the same number, batch + 1");
 }
 
-std::vector<std::int32_t> differences(std::span<const std::int32_t> indptr) {
-  std::vector<std::int32_t> lens(indptr.size() - 1);
+void read_differences(std::span<const std::int32_t> indptr, std::vector<std::int32_t>& lens) {
+  lens.resize(indptr.size() - 1);
   for (std::size_t i = 0; i < lens.size(); ++i) lens[i] = indptr[i + 1] - indptr[i];
-  return lens;
 }
 
-AttentionLengths read_indptrs(const TensorView& qo_indptr, const TensorView& kv_indptr) {
+void read_indptrs(const TensorView& qo_indptr, const TensorView& kv_indptr,
+                  AttentionLengths& lengths) {
   check_host_array({kOp, "qo_indptr", qo_indptr});
   check_host_array({kOp, "kv_indptr", kv_indptr});
   check_same_batch(qo_indptr, kv_indptr);
   const auto qo = entries(qo_indptr), kv = entries(kv_indptr);
   check_indptr("qo_indptr", qo);
   check_indptr("kv_indptr", kv);
-  AttentionLengths lengths;
   lengths.qo_indptr.assign(qo.begin(), qo.end());
   lengths.kv_indptr.assign(kv.begin(), kv.end());
-  lengths.qo_lens = differences(qo);
-  lengths.kv_lens = differences(kv);
-  return lengths;
+  read_differences(qo, lengths.qo_lens);
+  read_differences(kv, lengths.kv_lens);
+  lengths.largest_page = -1;
+  lengths.largest_page_at = -1;
 }
 
 // In tokens, from whole pages.
@@ -85,6 +85,32 @@ std::int32_t paged_kv_len(std::int32_t num_pages, std::int32_t last_page_len, in
   return static_cast<std::int32_t>(kv_len);
 }
 
+struct PageRange {
+  std::int32_t smallest, largest;
+  std::int64_t largest_at;
+};
+
+// Block by block: where the largest is matters once, what it is for every id.
+PageRange page_range(std::span<const std::int32_t> ids) {
+  constexpr std::size_t kBlock = 1024;
+  PageRange range{ids[0], ids[0], 0};
+  std::size_t largest_block = 0;
+  for (std::size_t begin = 0; begin < ids.size(); begin += kBlock) {
+    const auto block = ids.subspan(begin, std::min(kBlock, ids.size() - begin));
+    std::int32_t smallest = range.smallest, largest = range.largest;
+    for (const std::int32_t id : block) {
+      smallest = std::min(smallest, id);
+      largest = std::max(largest, id);
+    }
+    if (largest > range.largest) largest_block = begin;
+    range.smallest = smallest;
+    range.largest = largest;
+  }
+  const auto from = ids.begin() + static_cast<std::ptrdiff_t>(largest_block);
+  range.largest_at = std::find(from, ids.end(), range.largest) - ids.begin();
+  return range;
+}
+
 void check_page_ids(const TensorView& indices, Device device, AttentionLengths& lengths) {
   const check::Arg arg{kOp, "kv_indices", indices};
   check_array(arg);
@@ -98,15 +124,16 @@ void check_page_ids(const TensorView& indices, Device device, AttentionLengths& 
   }
   if (!indices.device.is_cpu() || lengths.kv_entries() == 0) return;
   const auto ids = entries(indices).first(static_cast<std::size_t>(lengths.kv_entries()));
-  const auto [smallest, largest] = std::ranges::minmax_element(ids);
-  if (*smallest < 0) {
-    const auto at = smallest - ids.begin();
-    check::fail(kOp, "kv_indices",
-                fmt::format("{} at [{}] (request {})", *smallest, at, lengths.request_of_entry(at)),
-                "page ids of 0 or more");
+  const PageRange range = page_range(ids);
+  if (range.smallest < 0) {
+    const auto at = std::ranges::find(ids, range.smallest) - ids.begin();
+    check::fail(
+        kOp, "kv_indices",
+        fmt::format("{} at [{}] (request {})", range.smallest, at, lengths.request_of_entry(at)),
+        "page ids of 0 or more");
   }
-  lengths.largest_page = *largest;
-  lengths.largest_page_at = largest - ids.begin();
+  lengths.largest_page = range.largest;
+  lengths.largest_page_at = range.largest_at;
 }
 
 }  // namespace
@@ -116,21 +143,21 @@ int AttentionLengths::request_of_entry(std::int64_t index) const {
   return static_cast<int>(after - kv_indptr.begin()) - 1;
 }
 
-AttentionLengths read_paged_lengths(const TensorView& qo_indptr, const PageTable& table,
-                                    int page_size, Device device) {
+void read_paged_lengths(const TensorView& qo_indptr, const PageTable& table, int page_size,
+                        Device device, AttentionLengths& lengths) {
   check_host_array({kOp, "kv_last_page_len", table.last_page_len});
-  AttentionLengths lengths = read_indptrs(qo_indptr, table.indptr);
+  read_indptrs(qo_indptr, table.indptr, lengths);
   check::dim({kOp, "kv_last_page_len", table.last_page_len}, 0, lengths.batch_size(), "batch");
   const auto last_page_len = entries(table.last_page_len);
   for (std::size_t r = 0; r < lengths.kv_lens.size(); ++r) {
     lengths.kv_lens[r] = paged_kv_len(lengths.kv_lens[r], last_page_len[r], page_size, r);
   }
   check_page_ids(table.indices, device, lengths);
-  return lengths;
 }
 
-AttentionLengths read_ragged_lengths(const TensorView& qo_indptr, const TensorView& kv_indptr) {
-  return read_indptrs(qo_indptr, kv_indptr);
+void read_ragged_lengths(const TensorView& qo_indptr, const TensorView& kv_indptr,
+                         AttentionLengths& lengths) {
+  read_indptrs(qo_indptr, kv_indptr, lengths);
 }
 
 }  // namespace quire

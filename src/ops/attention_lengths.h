@@ -24,9 +24,11 @@ struct AttentionLengths {
   int request_of_entry(std::int64_t index) const;
 };
 
-// All throw invalid_argument or wrong_type. `device`: where kv_indices may be, beside the host.
-AttentionLengths read_paged_lengths(const TensorView& qo_indptr, const PageTable& table,
-                                    int page_size, Device device);
-AttentionLengths read_ragged_lengths(const TensorView& qo_indptr, const TensorView& kv_indptr);
+// In place of what `lengths` held. All throw invalid_argument or wrong_type. `device`: where
+// kv_indices may be, beside the host.
+void read_paged_lengths(const TensorView& qo_indptr, const PageTable& table, int page_size,
+                        Device device, AttentionLengths& lengths);
+void read_ragged_lengths(const TensorView& qo_indptr, const TensorView& kv_indptr,
+                         AttentionLengths& lengths);
 
 }  // namespace quire

@@ -1,16 +1,25 @@
 #include "ops/attention_metadata.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <span>
 #include <utility>
-#include <vector>
 
 #include "core/backend.h"
-#include "cuda/attention.h"
+#include "cuda/staging.h"
 
 namespace quire {
+
+struct AttentionMetadata::Offsets {
+  std::size_t worker_indptr, merge_count, qo_indptr, kv_indptr, kv_lens, items, merges, kv_indices;
+  std::size_t upload_bytes;  // all above
+  std::size_t first_bad, sums, cuts, cut_sums, first_cuts, bytes;
+};
+
 namespace {
+
+using Offsets = AttentionMetadata::Offsets;
 
 constexpr std::size_t kAlignment = 256;  // of each array, as of device memory itself
 
@@ -18,9 +27,10 @@ constexpr std::size_t kAlignment = 256;  // of each array, as of device memory i
 class Layout {
  public:
   template <class T>
-  std::size_t add(std::size_t count) {
+  std::size_t add(std::int64_t count) {
     const std::size_t offset = bytes_;
-    bytes_ += (count * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
+    const std::size_t size = static_cast<std::size_t>(count) * sizeof(T);
+    bytes_ += (size + kAlignment - 1) / kAlignment * kAlignment;
     return offset;
   }
   std::size_t bytes() const { return bytes_; }
@@ -29,91 +39,195 @@ class Layout {
   std::size_t bytes_ = 0;
 };
 
-struct Offsets {
-  std::size_t items, worker_indptr, merges, qo_indptr, kv_indptr, kv_lens, kv_indices, bytes;
-};
-
-// kv_indices comes last: it may be copied from elsewhere than the rest.
 Offsets offsets_of(const PlannedAttention& planned) {
-  const AttentionLengths& lengths = planned.lengths;
+  const AttentionExtent& extent = planned.extent;
   const bool paged = planned.shape.page_size > 0;
+  const std::int64_t workers = planned.tile.num_workers;
   Layout layout;
   Offsets offsets{};
-  offsets.items = layout.add<kernels::WorkItem>(static_cast<std::size_t>(planned.extent.num_items));
-  offsets.worker_indptr = layout.add<std::int32_t>(planned.work.worker_indptr.size());
-  offsets.merges =
-      layout.add<kernels::MergeItem>(static_cast<std::size_t>(planned.extent.num_merges));
-  offsets.qo_indptr = layout.add<std::int32_t>(lengths.qo_indptr.size());
-  offsets.kv_indptr = layout.add<std::int32_t>(lengths.kv_indptr.size());
-  offsets.kv_lens = layout.add<std::int32_t>(lengths.kv_lens.size());
-  offsets.kv_indices =
-      layout.add<std::int32_t>(paged ? static_cast<std::size_t>(planned.extent.num_kv_entries) : 0);
+  offsets.worker_indptr = layout.add<std::int32_t>(workers + 1);
+  offsets.merge_count = layout.add<std::int32_t>(1);
+  offsets.qo_indptr = layout.add<std::int32_t>(extent.batch_size + 1);
+  offsets.kv_indptr = layout.add<std::int32_t>(extent.batch_size + 1);
+  offsets.kv_lens = layout.add<std::int32_t>(extent.batch_size);
+  offsets.items = layout.add<kernels::WorkItem>(extent.num_items);
+  offsets.merges = layout.add<kernels::MergeItem>(extent.num_merges);
+  offsets.kv_indices = layout.add<std::int32_t>(paged ? extent.num_kv_entries : 0);
+  offsets.upload_bytes = layout.bytes();
+  if (planned.reserved) {  // for plans that the device makes
+    offsets.first_bad = layout.add<std::int32_t>(1);
+    offsets.sums = layout.add<kernels::LineSums>(extent.batch_size + 1);
+    offsets.cuts = layout.add<kernels::LineCut>(workers + 1);
+    offsets.cut_sums = layout.add<kernels::LineCutSums>(workers + 1);
+    offsets.first_cuts = layout.add<std::int32_t>(workers + 1);
+  }
   offsets.bytes = layout.bytes();
   return offsets;
 }
 
 template <class T>
-void put(std::vector<std::byte>& staging, std::size_t offset, const std::vector<T>& values) {
-  if (!values.empty()) std::memcpy(&staging[offset], values.data(), values.size() * sizeof(T));
+T* at(std::byte* base, std::size_t offset) {
+  return reinterpret_cast<T*>(base + offset);
+}
+
+// `values`, then the last of them (0 without any) up to `count`.
+void put_padded(std::int32_t* to, std::span<const std::int32_t> values, std::int64_t count,
+                std::int32_t padding) {
+  std::ranges::copy(values, to);
+  std::fill(to + values.size(), to + count, padding);
+}
+
+// Everything but the page ids, as the kernels read it.
+void write_host(const PlannedAttention& planned, const plan::AttentionPlanner& planner,
+                const Offsets& offsets, std::byte* base) {
+  const AttentionLengths& lengths = planned.lengths;
+  const std::int64_t batch = planned.extent.batch_size;
+  planner.write(planned.problem(), {.items = at<kernels::WorkItem>(base, offsets.items),
+                                    .worker_indptr = at<std::int32_t>(base, offsets.worker_indptr),
+                                    .merges = at<kernels::MergeItem>(base, offsets.merges)});
+  *at<std::int32_t>(base, offsets.merge_count) = static_cast<std::int32_t>(planned.size.num_merges);
+  put_padded(at<std::int32_t>(base, offsets.qo_indptr), lengths.qo_indptr, batch + 1,
+             lengths.qo_indptr.back());
+  put_padded(at<std::int32_t>(base, offsets.kv_indptr), lengths.kv_indptr, batch + 1,
+             lengths.kv_indptr.back());
+  put_padded(at<std::int32_t>(base, offsets.kv_lens), lengths.kv_lens, batch, 0);
+}
+
+// What a plan has written, as few ranges as that is.
+struct UsedRanges {
+  std::array<cuda::StagedRange, 3> ranges;
+  std::size_t count = 0;
+
+  // Arrays that are full to their end join the next: one copy where nothing is reserved.
+  void add(std::size_t begin, std::size_t bytes) {
+    if (bytes == 0) return;
+    if (count > 0 && begin - ranges[count - 1].end < kAlignment) {
+      ranges[count - 1].end = begin + bytes;
+    } else {
+      ranges[count++] = {begin, begin + bytes};
+    }
+  }
+};
+
+UsedRanges used_ranges(const PlannedAttention& planned, const Offsets& offsets,
+                       std::size_t host_page_bytes) {
+  const auto size = [](std::int64_t count, std::size_t bytes) {
+    return static_cast<std::size_t>(count) * bytes;
+  };
+  UsedRanges used;
+  used.add(0, offsets.items + size(planned.size.num_items, sizeof(kernels::WorkItem)));
+  used.add(offsets.merges, size(planned.size.num_merges, sizeof(kernels::MergeItem)));
+  used.add(offsets.kv_indices, host_page_bytes);
+  return used;
 }
 
 }  // namespace
 
-void AttentionMetadata::reserve(const PlannedAttention& planned, Device device) {
-  const std::size_t bytes = offsets_of(planned).bytes;
-  if (bytes <= current_.size_bytes()) return;
-  next_ = Buffer(std::max(bytes, current_.size_bytes() / 2 * 3), device);
+AttentionMetadata::AttentionMetadata(Device device) : device_(device) {}
+
+void AttentionMetadata::reserve(const PlannedAttention& planned) {
+  const Offsets offsets = offsets_of(planned);
+  if (offsets.bytes > current_.size_bytes()) {
+    next_ = Buffer(std::max(offsets.bytes, current_.size_bytes() / 2 * 3), device_);
+  }
+  dispatch(
+      "attention.plan", device_, [] {},
+      [&] {
+        if (!staging_) staging_ = cuda::make_staging(device_.index);
+        if (planned.reserved) staging_->reserve(offsets.upload_bytes);
+      });
 }
 
-void AttentionMetadata::upload(const PlannedAttention& planned, const TensorView* kv_indices,
-                               Stream stream) {
-  const Offsets offsets = offsets_of(planned);
-  if (offsets.bytes > current_.size_bytes()) current_ = std::move(next_);
-  const plan::AttentionPlan& work = planned.work;
-  const AttentionLengths& lengths = planned.lengths;
-  std::vector<std::byte> staging(offsets.bytes);
-  put(staging, offsets.items, work.items);
-  put(staging, offsets.worker_indptr, work.worker_indptr);
-  // The merge of a captured graph covers all room there is: the rest points at no request.
-  std::vector<kernels::MergeItem> merges = work.merges;
-  merges.resize(static_cast<std::size_t>(planned.extent.num_merges), {.request = -1});
-  put(staging, offsets.merges, merges);
-  put(staging, offsets.qo_indptr, lengths.qo_indptr);
-  put(staging, offsets.kv_indptr, lengths.kv_indptr);
-  put(staging, offsets.kv_lens, lengths.kv_lens);
-  const std::size_t page_bytes =
-      kv_indices == nullptr ? 0
-                            : static_cast<std::size_t>(lengths.kv_entries()) * sizeof(std::int32_t);
-  const bool pages_on_host = page_bytes > 0 && kv_indices->device.is_cpu();
-  if (pages_on_host) std::memcpy(&staging[offsets.kv_indices], kv_indices->data, page_bytes);
+void AttentionMetadata::adopt_reserved() {
+  if (next_.size_bytes() > current_.size_bytes()) current_ = std::move(next_);
+}
 
+void AttentionMetadata::upload(const PlannedAttention& planned,
+                               const plan::AttentionPlanner& planner, const TensorView* kv_indices,
+                               Stream stream) {
+  adopt_reserved();
+  const Offsets offsets = offsets_of(planned);
   auto* base = static_cast<std::byte*>(current_.data());
-  const Device device = current_.device();
-  const std::size_t bytes = page_bytes > 0 && !pages_on_host ? offsets.kv_indices : offsets.bytes;
+  const std::size_t page_bytes =
+      kv_indices == nullptr
+          ? 0
+          : static_cast<std::size_t>(planned.lengths.kv_entries()) * sizeof(std::int32_t);
+  const bool pages_on_host = page_bytes > 0 && kv_indices->device.is_cpu();
+  const auto write = [&](std::byte* host) {
+    write_host(planned, planner, offsets, host);
+    if (pages_on_host) std::memcpy(host + offsets.kv_indices, kv_indices->data, page_bytes);
+  };
   dispatch(
-      "attention.plan", device, [&] { std::memcpy(base, staging.data(), bytes); },
-      [&] { cuda::upload(device.index, base, staging.data(), bytes, stream); });
+      "attention.plan", device_, [&] { write(base); },
+      [&] {
+        write(staging_->begin(offsets.upload_bytes, stream));
+        const UsedRanges used = used_ranges(planned, offsets, pages_on_host ? page_bytes : 0);
+        staging_->copy(base, {used.ranges.data(), used.count}, stream);
+      });
   if (page_bytes > 0 && !pages_on_host) {
-    copy(base + offsets.kv_indices, device, kv_indices->data, kv_indices->device, page_bytes,
+    copy(base + offsets.kv_indices, device_, kv_indices->data, kv_indices->device, page_bytes,
          stream);
   }
+  point_to(base, offsets);
+  if (kv_indices == nullptr) arrays_.kv_indices = nullptr;
+  first_bad_ = nullptr;
+}
 
-  const auto ints = [base](std::size_t offset) {
-    return reinterpret_cast<const kernels::i32*>(base + offset);
+void AttentionMetadata::point_to(std::byte* base, const Offsets& offsets) {
+  arrays_.items = at<kernels::WorkItem>(base, offsets.items);
+  arrays_.worker_indptr = at<kernels::i32>(base, offsets.worker_indptr);
+  arrays_.merges = at<kernels::MergeItem>(base, offsets.merges);
+  arrays_.merge_count = at<kernels::i32>(base, offsets.merge_count);
+  arrays_.qo_indptr = at<kernels::i32>(base, offsets.qo_indptr);
+  arrays_.kv_indptr = at<kernels::i32>(base, offsets.kv_indptr);
+  arrays_.kv_lens = at<kernels::i32>(base, offsets.kv_lens);
+  arrays_.kv_indices = at<kernels::i32>(base, offsets.kv_indices);
+}
+
+kernels::AttentionPlanParams AttentionMetadata::device_plan(const PlannedAttention& planned,
+                                                            const DevicePageTable& table) {
+  const Offsets o = offsets_of(planned);
+  auto* base = static_cast<std::byte*>(current_.data());
+  point_to(base, o);
+  const bool is_rectangle = table.block_tables.has_value();
+  const TensorView& pages = is_rectangle ? *table.block_tables : *table.kv_indices;
+  arrays_.kv_indices = static_cast<const kernels::i32*>(pages.data);
+  first_bad_ = at<std::int32_t>(base, o.first_bad);
+  const AttentionExtent& extent = planned.extent;
+  const plan::AttentionProblem problem = planned.problem();
+  return {
+      .line = plan::line_problem(problem, planned.tile),
+      .seq_lens = static_cast<const kernels::i32*>(table.seq_lens.data),
+      .page_indptr =
+          is_rectangle ? nullptr : static_cast<const kernels::i32*>(table.kv_indptr->data),
+      .max_pages = is_rectangle ? static_cast<kernels::i32>(pages.shape[1]) : 0,
+      .num_indices = static_cast<kernels::i32>(pages.numel()),
+      .page_size = planned.shape.page_size,
+      .qo_len = planned.lengths.qo_lens.empty() ? 1 : planned.lengths.qo_lens.front(),
+      .max_batch_size = static_cast<kernels::i32>(extent.batch_size),
+      .max_items = static_cast<kernels::i32>(extent.num_items),
+      .max_merges = static_cast<kernels::i32>(extent.num_merges),
+      .max_partial_rows = static_cast<kernels::i32>(extent.num_partial_rows),
+      .items = at<kernels::WorkItem>(base, o.items),
+      .worker_indptr = at<kernels::i32>(base, o.worker_indptr),
+      .merges = at<kernels::MergeItem>(base, o.merges),
+      .merge_count = at<kernels::i32>(base, o.merge_count),
+      .qo_indptr = at<kernels::i32>(base, o.qo_indptr),
+      .kv_indptr = at<kernels::i32>(base, o.kv_indptr),
+      .kv_lens = at<kernels::i32>(base, o.kv_lens),
+      .first_bad = at<kernels::i32>(base, o.first_bad),
+      .sums = at<kernels::LineSums>(base, o.sums),
+      .cuts = at<kernels::LineCut>(base, o.cuts),
+      .cut_sums = at<kernels::LineCutSums>(base, o.cut_sums),
+      .first_cuts = at<kernels::i32>(base, o.first_cuts),
   };
-  arrays_.items = reinterpret_cast<const kernels::WorkItem*>(base + offsets.items);
-  arrays_.worker_indptr = ints(offsets.worker_indptr);
-  arrays_.merges = reinterpret_cast<const kernels::MergeItem*>(base + offsets.merges);
-  arrays_.qo_indptr = ints(offsets.qo_indptr);
-  arrays_.kv_indptr = ints(offsets.kv_indptr);
-  arrays_.kv_lens = ints(offsets.kv_lens);
-  arrays_.kv_indices = kv_indices == nullptr ? nullptr : ints(offsets.kv_indices);
 }
 
 void AttentionMetadata::fill(kernels::AttentionParams& params) const {
   params.items = arrays_.items;
   params.worker_indptr = arrays_.worker_indptr;
   params.merges = arrays_.merges;
+  params.merge_count = arrays_.merge_count;
   params.qo_indptr = arrays_.qo_indptr;
   params.kv_indptr = arrays_.kv_indptr;
   params.kv_lens = arrays_.kv_lens;

@@ -1,28 +1,59 @@
 // The plan's arrays on the device that runs it, in one buffer with stable addresses.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "attention/attention_plan_types.h"
 #include "attention/attention_types.h"
 #include "ops/attention_plan.h"
 #include "quire/device.h"
 
 namespace quire {
 
+namespace cuda {
+class StagingRing;
+}
+
 class AttentionMetadata {
  public:
-  // Makes room for the arrays of `planned`; what an earlier upload left stays valid until the next
-  // one. Throws out_of_memory. The buffer grows by half at least, so that addresses rarely change.
-  void reserve(const PlannedAttention& planned, Device device);
+  struct Offsets;  // of the arrays
 
-  // Copies them, ordered on `stream`. kv_indices: the caller's, on the host or on `device`; null
-  // for ragged KV.
-  void upload(const PlannedAttention& planned, const TensorView* kv_indices, Stream stream);
+  explicit AttentionMetadata(Device device);
+
+  // Makes room for the arrays of a plan; what an earlier upload left stays valid until the next
+  // one. Throws out_of_memory. The buffer grows by half at least, so that addresses rarely change.
+  void reserve(const PlannedAttention& planned);
+
+  // Takes what is reserved now: what an earlier upload left is gone.
+  void adopt_reserved();
+
+  // Writes them, ordered on `stream`: what the planner has prepared, and lengths and page ids.
+  // kv_indices: the caller's, on the host or on the device; null for ragged KV. Neither waits for
+  // the device nor allocates when there is room.
+  void upload(const PlannedAttention& planned, const plan::AttentionPlanner& planner,
+              const TensorView* kv_indices, Stream stream);
+
+  // Where the device writes a plan of its own, beside room for its sums; page ids stay the
+  // caller's.
+  kernels::AttentionPlanParams device_plan(const PlannedAttention& planned,
+                                           const DevicePageTable& table);
 
   // Sets the array pointers of `params`.
   void fill(kernels::AttentionParams& params) const;
 
+  // Of the last device_plan(): [1], the first request that does not fit.
+  const std::int32_t* first_bad() const { return first_bad_; }
+
  private:
+  void point_to(std::byte* base, const Offsets& offsets);
+
+  Device device_;
   Buffer current_, next_;  // next_: reserved, not yet uploaded to
   kernels::AttentionParams arrays_{};
+  const std::int32_t* first_bad_ = nullptr;
+  std::shared_ptr<cuda::StagingRing> staging_;  // null on the CPU
 };
 
 }  // namespace quire

@@ -2,15 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <initializer_list>
 #include <string_view>
-#include <utility>
 
-#include "core/backend.h"
 #include "core/check.h"
 #include "core/env.h"
-#include "cpu/attention.h"
-#include "cuda/attention.h"
+#include "ops/attention_options.h"
 #include "ops/attention_variant.h"
 
 namespace quire {
@@ -54,110 +52,150 @@ void check_shape(const AttentionShape& shape) {
 void check_options(const AttentionPlanOptions& options) {
   check_at_least("window_left", options.window_left, -1);
   check_at_least("fixed_split_size", options.fixed_split_size, 0);
-  if (options.max_kv_entries < 0) {
-    check::fail(kOp, "max_kv_entries", fmt::format("{}", options.max_kv_entries), "0 or more");
-  }
-  if (options.cuda_graph && options.checked) {
-    check::fail(kOp, "checked", "true", "false with cuda_graph: the check waits for the device",
-                ErrorCode::not_implemented);
-  }
 }
 
-double mean_packed_rows(const AttentionLengths& lengths, int group_size) {
-  std::int64_t with_rows = 0;
-  for (const std::int32_t len : lengths.qo_lens) with_rows += len > 0;
-  if (with_rows == 0) return 0;
-  return static_cast<double>(lengths.total_q()) * group_size / static_cast<double>(with_rows);
+int group_size(const AttentionShape& shape) { return shape.num_qo_heads / shape.num_kv_heads; }
+
+void check_call(Device device, const AttentionShape& shape, const AttentionPlanOptions& options) {
+  check_shape(shape);
+  check_options(options);
+  if (options.variant) check_variant(*options.variant, device);
 }
 
-// The kernel's configuration and tile for the device and this much work.
-void choose_tile(Device device, PlannedAttention& planned) {
-  const AttentionShape& shape = planned.shape;
-  const kernels::AttentionConfig wanted{
-      .q_dtype = check::to_kernel(shape.q_dtype),
-      .kv_dtype = check::to_kernel(shape.kv_dtype),
-      .o_dtype = check::to_kernel(shape.o_dtype),
-      .head_dim_qk = shape.head_dim_qk,
-      .head_dim_vo = shape.head_dim_vo,
-      .variant = planned.variant ? kernels::VariantKind::custom : kernels::VariantKind::none,
-      .softmax = !planned.variant || planned.variant->softmax};
-  dispatch(
-      kOp, device,
-      [&] {
-        planned.config = cpu::attention_config(wanted);
-        planned.tile = cpu::attention_tile(planned.config);
-      },
-      [&] {
-        const int group_size = shape.num_qo_heads / shape.num_kv_heads;
-        const cuda::AttentionTarget target = cuda::attention_target(
-            device.index,
-            {.shape = wanted,
-             .mean_packed_rows = mean_packed_rows(planned.lengths, group_size),
-             .group_size = group_size,
-             .page_size = shape.page_size,
-             .fixed_split_size = planned.fixed_split_size},
-            planned.custom());
-        planned.config = target.config;
-        planned.tile = target.tile;
-      });
+void begin(const PlanningContext& context, const AttentionShape& shape,
+           const AttentionPlanOptions& options, PlannedAttention& planned) {
+  if (context.reserved) check_reserved_kind(shape, options, *context.reserved);
+  planned.shape = shape;
+  planned.options = options;
+  planned.checked = options.checked || env::flag("QUIRE_CHECKED");
+  planned.reserved = context.reserved.has_value();
+  planned.on_device = false;
 }
 
-PlannedAttention plan_lengths(Device device, const AttentionShape& shape, AttentionLengths lengths,
-                              const AttentionPlanOptions& options,
-                              const PlannedAttention* current) {
-  PlannedAttention planned{
-      .shape = shape, .lengths = std::move(lengths), .variant = options.variant};
-  planned.fixed_split_size = options.disable_split_kv ? 0 : options.fixed_split_size;
-  planned.cuda_graph = options.cuda_graph && device.is_cuda();
-  planned.checked = !planned.cuda_graph && (options.checked || env::flag("QUIRE_CHECKED"));
-  const PlannedAttention* first =
-      planned.cuda_graph && current && current->cuda_graph ? current : nullptr;
-  if (first) {
-    planned.config = first->config;
-    planned.tile = first->tile;
+// Kernel and extent of the reservation; the plan's own rows count.
+void adopt_reservation(const ReservedAttention& reserved, PlannedAttention& planned) {
+  planned.config = reserved.config;
+  planned.tile = reserved.tile;
+  planned.extent = reserved.extent;
+  planned.max_total_q = reserved.limits.max_total_q;
+}
+
+// planned.lengths are read.
+void finish(PlanningContext& context, PlannedAttention& planned) {
+  if (context.reserved) {
+    adopt_reservation(*context.reserved, planned);
+    // The planner is not asked about more than there is room for.
+    check_fits_reservation(planned.lengths, {}, *context.reserved);
   } else {
-    choose_tile(device, planned);
+    const AttentionTargetChoice choice =
+        context.targets.choose(context.device, planned.shape, planned.options,
+                               mean_packed_rows(planned.lengths, group_size(planned.shape)));
+    planned.config = choice.config;
+    planned.tile = choice.tile;
   }
-  planned.work = plan::plan_attention({.qo_lens = planned.lengths.qo_lens,
-                                       .kv_lens = planned.lengths.kv_lens,
-                                       .group_size = shape.num_qo_heads / shape.num_kv_heads,
-                                       .num_kv_heads = shape.num_kv_heads,
-                                       .causal = options.causal,
-                                       .window_left = options.window_left,
-                                       .fixed_split_size = options.fixed_split_size,
-                                       .disable_split_kv = options.disable_split_kv},
-                                      planned.tile);
-  if (first) check_fits_graph(planned, *first);
-  planned.max_total_q = first ? first->max_total_q : planned.lengths.total_q();
-  planned.extent = first                ? first->extent
-                   : planned.cuda_graph ? graph_extent(planned, options)
-                                        : exact_extent(planned);
-  return planned;
+  planned.size = context.planner.prepare(planned.problem(), planned.tile);
+  if (context.reserved) {
+    check_fits_reservation(planned.lengths, planned.size, *context.reserved);
+    planned.num_indices = planned.extent.num_kv_entries;
+    return;
+  }
+  planned.num_indices = planned.lengths.kv_entries();
+  planned.extent = {.num_items = planned.size.num_items,
+                    .num_merges = planned.size.num_merges,
+                    .num_partial_rows = planned.size.num_partial_rows,
+                    .num_kv_entries = planned.lengths.kv_entries(),
+                    .batch_size = planned.lengths.batch_size()};
+  planned.max_total_q = planned.lengths.total_q();
 }
 
 }  // namespace
 
-PlannedAttention plan_paged(Device device, const AttentionShape& shape, const TensorView& qo_indptr,
-                            const PageTable& table, const AttentionPlanOptions& options,
-                            const PlannedAttention* current) {
-  check_shape(shape);
-  check_options(options);
-  if (options.variant) check_variant(*options.variant, device);
-  check_at_least("page_size", shape.page_size, 1);
-  return plan_lengths(device, shape, read_paged_lengths(qo_indptr, table, shape.page_size, device),
-                      options, current);
+plan::AttentionProblem PlannedAttention::problem() const {
+  return {.qo_lens = lengths.qo_lens,
+          .kv_lens = lengths.kv_lens,
+          .group_size = group_size(shape),
+          .num_kv_heads = shape.num_kv_heads,
+          .causal = options.causal,
+          .window_left = options.window_left,
+          .fixed_split_size = split_size(options),
+          .disable_split_kv = options.disable_split_kv};
 }
 
-PlannedAttention plan_ragged(Device device, const AttentionShape& shape,
-                             const TensorView& qo_indptr, const TensorView& kv_indptr,
-                             const AttentionPlanOptions& options, const PlannedAttention* current) {
-  check_shape(shape);
-  check_options(options);
-  if (options.variant) check_variant(*options.variant, device);
+std::size_t partial_bytes(const AttentionExtent& extent, const AttentionShape& shape) {
+  return static_cast<std::size_t>(extent.num_partial_rows) * (shape.head_dim_vo + 1) *
+         sizeof(float);
+}
+
+void plan_paged(PlanningContext& context, const AttentionShape& shape, const TensorView& qo_indptr,
+                const PageTable& table, const AttentionPlanOptions& options,
+                PlannedAttention& planned) {
+  check_call(context.device, shape, options);
+  check_at_least("page_size", shape.page_size, 1);
+  begin(context, shape, options, planned);
+  read_paged_lengths(qo_indptr, table, shape.page_size, context.device, planned.lengths);
+  finish(context, planned);
+}
+
+void plan_ragged(PlanningContext& context, const AttentionShape& shape, const TensorView& qo_indptr,
+                 const TensorView& kv_indptr, const AttentionPlanOptions& options,
+                 PlannedAttention& planned) {
+  check_call(context.device, shape, options);
   if (shape.page_size != 0) {
     check::fail(kOp, "page_size", fmt::format("{}", shape.page_size), "0 for ragged KV");
   }
-  return plan_lengths(device, shape, read_ragged_lengths(qo_indptr, kv_indptr), options, current);
+  begin(context, shape, options, planned);
+  read_ragged_lengths(qo_indptr, kv_indptr, planned.lengths);
+  finish(context, planned);
+}
+
+ReservedAttention make_reservation(PlanningContext& context, const AttentionShape& shape,
+                                   const AttentionReservation& limits,
+                                   const AttentionPlanOptions& options) {
+  check_call(context.device, shape, options);
+  check_at_least("page_size", shape.page_size, 0);
+  check_reservation(limits);
+  ReservedAttention reserved{.shape = shape, .limits = limits, .options = options};
+  std::int64_t& longest = reserved.limits.max_qo_len;
+  longest = longest == 0 ? limits.max_total_q : std::min(longest, limits.max_total_q);
+  const std::int64_t requests = std::min<std::int64_t>(limits.max_batch_size, limits.max_total_q);
+  const double rows = static_cast<double>(limits.max_total_q) / static_cast<double>(requests);
+  const AttentionTargetChoice choice =
+      context.targets.choose(context.device, shape, options, rows * group_size(shape));
+  reserved.config = choice.config;
+  reserved.tile = choice.tile;
+  reserved.extent = reserved_extent(reserved);
+  return reserved;
+}
+
+void plan_for_device(const PlanningContext& context, const AttentionShape& shape,
+                     const DeviceTableSize& table, int qo_len,
+                     const AttentionPlanOptions& options, PlannedAttention& planned) {
+  check_call(context.device, shape, options);
+  begin(context, shape, options, planned);
+  adopt_reservation(*context.reserved, planned);
+  planned.on_device = true;
+  if (qo_len > planned.tile.tile_q / group_size(shape)) {
+    check::fail("attention.plan_on_device", "qo_len", fmt::format("{}", qo_len),
+                fmt::format("at most {} with groups of {} heads: what is more than one tile of {} "
+                            "packed rows is planned on the host",
+                            planned.tile.tile_q / group_size(shape), group_size(shape),
+                            planned.tile.tile_q),
+                ErrorCode::not_implemented);
+  }
+  check_batch_fits(table.batch_size, *context.reserved);
+  const auto size = static_cast<std::size_t>(table.batch_size);
+  planned.lengths.qo_lens.assign(size, qo_len);
+  planned.lengths.kv_lens.assign(size, 0);
+  planned.lengths.qo_indptr.assign(size + 1, 0);
+  for (std::size_t r = 0; r < size; ++r) {
+    planned.lengths.qo_indptr[r + 1] = planned.lengths.qo_indptr[r] + qo_len;
+  }
+  planned.lengths.kv_indptr.assign(size + 1, 0);
+  planned.lengths.kv_indptr.back() = static_cast<std::int32_t>(table.num_indices);
+  planned.num_indices = table.num_indices;
+  planned.lengths.largest_page = -1;
+  planned.lengths.largest_page_at = -1;
+  check_fits_reservation(planned.lengths, {}, *context.reserved);
 }
 
 }  // namespace quire

@@ -1,45 +1,68 @@
-// Host half of planning batch attention: checked shape, chosen tile, work list. No uploads.
+// Host half of planning batch attention: checked shape, chosen tile, sizes of the work list. No
+// uploads.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 
 #include "attention/attention_types.h"
-#include "ops/attention_extent.h"
+#include "ops/attention_device_table.h"
 #include "ops/attention_lengths.h"
-#include "plan/attention.h"
+#include "ops/attention_reservation.h"
+#include "ops/attention_target.h"
+#include "plan/planner.h"
 #include "quire/attention.h"
 
 namespace quire {
 
 struct PlannedAttention {
   AttentionShape shape;
+  AttentionPlanOptions options;
   kernels::AttentionConfig config;
-  AttentionLengths lengths;
+  AttentionLengths lengths;  // after planning on the device: only total_q, in the last qo_indptr
   plan::AttentionTile tile;
-  plan::AttentionPlan work;
+  plan::AttentionPlanSize size;
   AttentionExtent extent;
-  std::optional<AttentionVariant> variant;
-  int fixed_split_size = 0;  // 0: the planner decides
   bool checked = false;
-  bool cuda_graph = false;
-  std::int64_t max_total_q = 0;  // rows of q of the first plan for CUDA graphs
+  bool reserved = false;   // extent is the reservation's
+  bool on_device = false;  // lengths, work list and page ids are the device's
+  std::int64_t num_indices = 0;  // page ids that kernels may read
+  std::int64_t max_total_q = 0;  // rows that q may have
 
-  const AttentionVariant* custom() const { return variant ? &*variant : nullptr; }
-  std::size_t partial_bytes() const {
-    return static_cast<std::size_t>(extent.num_partial_rows) * (shape.head_dim_vo + 1) *
-           sizeof(float);
-  }
+  const AttentionVariant* custom() const { return options.variant ? &*options.variant : nullptr; }
+  // Reads lengths: not longer than they live.
+  plan::AttentionProblem problem() const;
 };
 
-// Same errors as BatchAttention::plan, except those of the workspace. `current`: the plan in force,
-// or null; one for CUDA graphs hands its tile and extent on to the next.
-PlannedAttention plan_paged(Device device, const AttentionShape& shape, const TensorView& qo_indptr,
-                            const PageTable& table, const AttentionPlanOptions& options,
-                            const PlannedAttention* current = nullptr);
-PlannedAttention plan_ragged(Device device, const AttentionShape& shape,
-                             const TensorView& qo_indptr, const TensorView& kv_indptr,
-                             const AttentionPlanOptions& options,
-                             const PlannedAttention* current = nullptr);
+// Bytes of an extent's partial results.
+std::size_t partial_bytes(const AttentionExtent& extent, const AttentionShape& shape);
+
+// What plans need beside their arguments, and keep for the next.
+struct PlanningContext {
+  Device device;
+  AttentionTargets targets;
+  plan::AttentionPlanner planner;
+  std::optional<ReservedAttention> reserved;
+};
+
+// Same errors as BatchAttention::plan, except those of the workspace. The planner is ready to write
+// what `planned` describes. Nothing is allocated that an earlier plan of this size has allocated.
+void plan_paged(PlanningContext& context, const AttentionShape& shape, const TensorView& qo_indptr,
+                const PageTable& table, const AttentionPlanOptions& options,
+                PlannedAttention& planned);
+void plan_ragged(PlanningContext& context, const AttentionShape& shape, const TensorView& qo_indptr,
+                 const TensorView& kv_indptr, const AttentionPlanOptions& options,
+                 PlannedAttention& planned);
+
+// Chooses kernel and tile, compiles, computes the sizes. Same errors as BatchAttention::reserve.
+ReservedAttention make_reservation(PlanningContext& context, const AttentionShape& shape,
+                                   const AttentionReservation& limits,
+                                   const AttentionPlanOptions& options);
+
+// A plan that the device makes, with qo_len rows of q for each request. Checks all but the table's
+// contents.
+void plan_for_device(const PlanningContext& context, const AttentionShape& shape,
+                     const DeviceTableSize& size, int qo_len, const AttentionPlanOptions& options,
+                     PlannedAttention& planned);
 
 }  // namespace quire

@@ -155,7 +155,7 @@ void check_same_variant(const AttentionVariant* got, const AttentionVariant* exp
   const std::string wanted =
       expected ? fmt::format("\"{}\" with the same source and arguments", expected->name) : "none";
   check::fail(kPlan, "variant", got ? fmt::format("\"{}\"", got->name) : "none",
-              wanted + ", fixed by the first plan for CUDA graphs");
+              wanted + ", as reserved");
 }
 
 void check_variant_values(const AttentionVariant* variant, const AttentionOptions& options,

@@ -10,7 +10,7 @@ namespace quire {
 // For plan(): names, dtypes and numbers of arguments. not_implemented on the CPU.
 void check_variant(const AttentionVariant& variant, Device device);
 
-// For plan(): `got` must be the variant that the first plan for CUDA graphs had; null: none.
+// For plan(): `got` must be the variant that is reserved; null: none.
 void check_same_variant(const AttentionVariant* got, const AttentionVariant* expected);
 
 // For run(): what a variant, or none (null), does not go with, and the values of its arguments.

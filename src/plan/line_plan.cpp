@@ -25,21 +25,24 @@ LineTile tile_of(const kernels::LineProblem& line, const AttentionProblem& probl
 
 }  // namespace
 
+kernels::LineProblem line_problem(const AttentionProblem& problem, const AttentionTile& tile) {
+  return {.batch_size = static_cast<std::int32_t>(problem.qo_lens.size()),
+          .group_size = problem.group_size,
+          .num_kv_heads = problem.num_kv_heads,
+          .num_workers = tile.num_workers,
+          .tile_kv = tile.tile_kv,
+          .window_left = problem.window_left,
+          .fixed_split_size = problem.fixed_split_size,
+          .cuts = cuts_of(problem)};
+}
+
 bool LinePlan::serves(const AttentionProblem& problem, const AttentionTile& tile) {
   const std::int32_t longest = tile.tile_q / problem.group_size;
   return std::ranges::all_of(problem.qo_lens, [=](std::int32_t len) { return len <= longest; });
 }
 
 AttentionPlanSize LinePlan::prepare(const AttentionProblem& problem, const AttentionTile& tile) {
-  line_ = {.batch_size = static_cast<std::int32_t>(problem.qo_lens.size()),
-           .group_size = problem.group_size,
-           .num_kv_heads = problem.num_kv_heads,
-           .num_workers = tile.num_workers,
-           .tile_kv = tile.tile_kv,
-           .causal = problem.causal,
-           .window_left = problem.window_left,
-           .fixed_split_size = problem.fixed_split_size,
-           .cuts = cuts_of(problem)};
+  line_ = line_problem(problem, tile);
   add_requests(problem);
   const LineSums& head = sums_.back();
   const std::int64_t heads = problem.num_kv_heads;

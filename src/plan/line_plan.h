@@ -10,6 +10,9 @@
 
 namespace quire::plan {
 
+// The problem as the functions want it that host and device share.
+kernels::LineProblem line_problem(const AttentionProblem& problem, const AttentionTile& tile);
+
 class LinePlan {
  public:
   // Whether a batch can be planned this way.

@@ -44,7 +44,8 @@ constexpr AttentionShape kShape{.num_qo_heads = kHeads,
                                 .head_dim_qk = kHeadDim,
                                 .head_dim_vo = kHeadDim,
                                 .page_size = kPageSize};
-constexpr AttentionPlanOptions kGraph{.cuda_graph = true, .max_kv_entries = kMaxPages};
+constexpr AttentionReservation kRoom{
+    .max_batch_size = kBatch, .max_total_q = kBatch, .max_kv_entries = kMaxPages};
 
 struct Table {
   explicit Table(const std::vector<std::int32_t>& kv_lens) {
@@ -95,9 +96,10 @@ const std::vector<std::vector<std::int32_t>> kSteps = {
 
 TEST_F(AttentionGraph, LaterPlansKeepTheLaunch) {
   BatchAttention graph(test_device()), eager(test_device());
+  graph.reserve(kShape, kRoom);
   for (const auto& kv_lens : kSteps) {
     const Table table(kv_lens);
-    graph.plan(kShape, qo_indptr_, table.view(), kGraph);
+    graph.plan(kShape, qo_indptr_, table.view());
     eager.plan(kShape, qo_indptr_, table.view());
     const std::vector<double> expected = run(eager);
     EXPECT_LT(relative_error(run(graph), expected), 6e-3) << kv_lens[0];
@@ -108,12 +110,13 @@ TEST_F(AttentionGraph, CapturedParametersNeverChange) {
   // One output for all runs, so that its address is no difference.
   const TestTensor out = TestTensor::poisoned({kBatch, kHeads, kHeadDim}, DType::bf16);
   BatchAttention graph(test_device());
+  graph.reserve(kShape, kRoom);
   std::vector<std::vector<RecordedLaunch>> steps;
-  graph.plan(kShape, qo_indptr_, Table(kSteps[0]).view(), kGraph);
+  graph.plan(kShape, qo_indptr_, Table(kSteps[0]).view());
   graph.run(q_, {k_, v_, KvLayout::nhd}, out);  // compiled and loaded by the real table
   cuda::replace_driver_for_testing(&table_);
   for (const auto& kv_lens : kSteps) {
-    graph.plan(kShape, qo_indptr_, Table(kv_lens).view(), kGraph);
+    graph.plan(kShape, qo_indptr_, Table(kv_lens).view());
     launches.clear();
     graph.run(q_, {k_, v_, KvLayout::nhd}, out);
     steps.push_back(launches);
@@ -126,31 +129,34 @@ TEST_F(AttentionGraph, CapturedParametersNeverChange) {
 
 TEST_F(AttentionGraph, WhatDoesNotFitIsRefusedAndThePlanStays) {
   BatchAttention graph(test_device());
-  graph.plan(kShape, qo_indptr_, Table({5, 1, 9}).view(), kGraph);
+  graph.reserve(kShape, kRoom);
+  graph.plan(kShape, qo_indptr_, Table({5, 1, 9}).view());
   const std::vector<double> before = run(graph);
   expect_errors({
-      {[&] { graph.plan(kShape, TestTensor::ints({0, 1, 2}, kCpu), Table({5, 1}).view(), kGraph); },
+      {[&] {
+         graph.plan(kShape, TestTensor::ints({0, 1, 2, 2, 3}, kCpu), Table({5, 1, 0, 2}).view());
+       },
        ErrorCode::invalid_argument,
-       "attention.plan: batch_size: got 2, expected 3, fixed by the first plan for CUDA graphs"},
-      {[&] { graph.plan(kShape, qo_indptr_, Table({100, 100, 100}).view(), kGraph); },
+       "attention.plan: batch_size: got 4, expected at most 3, as reserved"},
+      {[&] { graph.plan(kShape, TestTensor::ints({0, 2, 3, 4}, kCpu), Table({5, 1, 2}).view()); },
        ErrorCode::invalid_argument,
-       "attention.plan: kv_indices: got 75, expected at most 60, fixed by the first plan for CUDA "
-       "graphs"},
+       "attention.plan: rows of q: got 4, expected at most 3, as reserved"},
+      {[&] { graph.plan(kShape, qo_indptr_, Table({100, 100, 100}).view()); },
+       ErrorCode::invalid_argument,
+       "attention.plan: kv_indices: got 75, expected at most 60, as reserved"},
       {[&] {
          AttentionShape other = kShape;
          other.page_size = 8;
-         graph.plan(other, qo_indptr_, Table({4, 1, 2}).view(), kGraph);
+         graph.plan(other, qo_indptr_, Table({4, 1, 2}).view());
        },
        ErrorCode::invalid_argument,
-       "attention.plan: page_size: got 8, expected 4, fixed by the first plan for CUDA graphs"},
+       "attention.plan: page_size: got 8, expected 4, as reserved"},
       {[&] {
-         AttentionPlanOptions other = kGraph;
-         other.variant = soft_cap_variant().variant;
-         graph.plan(kShape, qo_indptr_, Table({4, 1, 2}).view(), other);
+         graph.plan(kShape, qo_indptr_, Table({4, 1, 2}).view(),
+                    {.variant = soft_cap_variant().variant});
        },
        ErrorCode::invalid_argument,
-       "attention.plan: variant: got \"soft_cap\", expected none, fixed by the first plan for CUDA "
-       "graphs"},
+       "attention.plan: variant: got \"soft_cap\", expected none, as reserved"},
   });
   EXPECT_EQ(run(graph), before);
 }

@@ -98,6 +98,19 @@ void fill_memory(DriverTable& t) {
     std::free(reinterpret_cast<void*>(ptr));
     return record("cuMemFree");
   };
+  t.mem_host_alloc = [](void** data, std::size_t bytes, unsigned) {
+    return *data = std::malloc(bytes), record("cuMemHostAlloc");
+  };
+  t.mem_free_host = [](void* data) { return std::free(data), record("cuMemFreeHost"); };
+  t.thread_exchange_stream_capture_mode = [](int*) { return 0; };
+  t.stream_is_capturing = [](StreamHandle, int* status) { return *status = 0; };
+  t.event_create = [](Event* event, unsigned) {
+    return *event = nullptr, record("cuEventCreate");
+  };
+  t.event_record = [](Event, StreamHandle) { return record("cuEventRecord"); };
+  t.event_query = [](Event) { return 0; };
+  t.event_synchronize = [](Event) { return record("cuEventSynchronize"); };
+  t.event_destroy = [](Event) { return record("cuEventDestroy"); };
   t.memcpy_htod_async = [](DevicePtr dst, const void* src, std::size_t bytes, StreamHandle) {
     std::memcpy(reinterpret_cast<void*>(dst), src, bytes);
     return record("cuMemcpyHtoDAsync");

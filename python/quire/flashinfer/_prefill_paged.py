@@ -198,8 +198,7 @@ class BatchPrefillWithPagedKVCacheWrapper(PrefillWrapper):
         if self._use_cuda_graph:
             for name, array, buffer in zip(names, index_arrays, buffers):
                 self._check_fits(name, array, buffer)
-            max_kv_entries = len(self._paged_kv_indices_buf)
-            arguments = {**arguments, "cuda_graph": True, "max_kv_entries": max_kv_entries}
+            self._reserve_once(arguments, len(self._paged_kv_indices_buf))
         self._engine.plan(**arguments)
         if self._use_cuda_graph:  # for whoever reads them; the plan has copies
             for name, array, buffer in zip(names, index_arrays, buffers):

@@ -129,8 +129,9 @@ class BatchPrefillWithRaggedKVCacheWrapper(PrefillWrapper):
             self._check_fits("qo_indptr", qo_indptr, self._qo_indptr_buf)
             self._check_fits("kv_indptr", kv_indptr, self._kv_indptr_buf)
             # Fixed splits need room in proportion to the tokens: those of the first plan.
-            max_tokens = 0 if arguments["fixed_split_size"] else np.iinfo(np.int32).max
-            arguments |= {"cuda_graph": True, "max_kv_entries": int(max_tokens)}
+            fixed = arguments["fixed_split_size"]
+            max_tokens = int(arguments["kv_indptr"][-1]) if fixed else np.iinfo(np.int32).max
+            self._reserve_once(arguments, int(max_tokens))
         self._engine.plan(**arguments)
         if self._use_cuda_graph:
             self._static_copy("qo_indptr", qo_indptr, self._qo_indptr_buf)

@@ -100,6 +100,20 @@ class AttentionWrapper:
                 "the size of the buffer given for CUDA graphs"
             )
 
+    def _reserve_once(self, plan_arguments: Mapping[str, Any], max_kv_entries: int) -> None:
+        """The first plan for CUDA graphs that succeeds says how many rows of q there may be."""
+        if self._planned:
+            return
+        arrays = ("qo_indptr", "kv_indptr", "kv_indices", "kv_last_page_len")
+        kind = {name: x for name, x in plan_arguments.items() if name not in arrays}
+        qo_indptr = plan_arguments["qo_indptr"]
+        self._engine.reserve(
+            max_batch_size=max(len(qo_indptr) - 1, 1),
+            max_total_q=max(int(qo_indptr[-1]), 1),
+            max_kv_entries=max_kv_entries,
+            **kind,
+        )
+
     def _static_copy(self, name: str, values: Any, buffer: Array) -> Array:
         """Copies index values to the start of a buffer whose address CUDA graphs have captured."""
         host = values if hasattr(values, "shape") else np.asarray(values, np.int32)

@@ -1,0 +1,21 @@
+// What plan options come to.
+#pragma once
+
+#include "quire/attention.h"
+
+namespace quire {
+
+// Tokens, of plans whose results do not depend on the batch. Long enough that a merge is little
+// beside a part, short enough that 100,000 tokens keep a GPU busy.
+inline constexpr int kBatchInvariantSplit = 1024;
+// The packed rows a request that its kernel and tile are chosen for: both decode and prefill.
+inline constexpr double kBatchInvariantRows = 64;
+
+// Where KV is split: multiples of this many tokens; 0: where the planner likes, or nowhere.
+inline int split_size(const AttentionPlanOptions& options) {
+  if (options.disable_split_kv) return 0;
+  if (options.fixed_split_size > 0) return options.fixed_split_size;
+  return options.batch_invariant ? kBatchInvariantSplit : 0;
+}
+
+}  // namespace quire

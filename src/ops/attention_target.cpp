@@ -1,0 +1,71 @@
+#include "ops/attention_target.h"
+
+#include "core/backend.h"
+#include "core/check.h"
+#include "core/env.h"
+#include "cpu/attention.h"
+#include "cuda/attention.h"
+#include "ops/attention_options.h"
+
+namespace quire {
+namespace {
+
+AttentionTargetChoice ask_cpu(const kernels::AttentionConfig& wanted) {
+  const kernels::AttentionConfig config = cpu::attention_config(wanted);
+  return {config, cpu::attention_tile(config)};
+}
+
+AttentionTargetChoice ask(Device device, const AttentionShape& shape,
+                          const AttentionPlanOptions& options, double rows) {
+  const AttentionVariant* variant = options.variant ? &*options.variant : nullptr;
+  const kernels::AttentionConfig wanted{
+      .q_dtype = check::to_kernel(shape.q_dtype),
+      .kv_dtype = check::to_kernel(shape.kv_dtype),
+      .o_dtype = check::to_kernel(shape.o_dtype),
+      .head_dim_qk = shape.head_dim_qk,
+      .head_dim_vo = shape.head_dim_vo,
+      .variant = variant ? kernels::VariantKind::custom : kernels::VariantKind::none,
+      .softmax = !variant || variant->softmax};
+  AttentionTargetChoice choice;
+  dispatch(
+      "attention.plan", device, [&] { choice = ask_cpu(wanted); },
+      [&] {
+        const cuda::AttentionTarget target =
+            cuda::attention_target(device.index,
+                                   {.shape = wanted,
+                                    .mean_packed_rows = rows,
+                                    .group_size = shape.num_qo_heads / shape.num_kv_heads,
+                                    .page_size = shape.page_size,
+                                    .fixed_split_size = split_size(options)},
+                                   variant);
+        choice = {target.config, target.tile};
+      });
+  return choice;
+}
+
+}  // namespace
+
+double mean_packed_rows(const AttentionLengths& lengths, int group_size) {
+  std::int64_t with_rows = 0;
+  for (const std::int32_t len : lengths.qo_lens) with_rows += len > 0;
+  if (with_rows == 0) return 0;
+  return static_cast<double>(lengths.total_q()) * group_size / static_cast<double>(with_rows);
+}
+
+AttentionTargetChoice AttentionTargets::choose(Device device, const AttentionShape& shape,
+                                               const AttentionPlanOptions& options, double rows) {
+  if (options.batch_invariant) rows = kBatchInvariantRows;
+  if (device.is_cpu()) return ask(device, shape, options, rows);
+  if constexpr (QUIRE_WITH_CUDA) rows = cuda::rows_class(rows);
+  if (options.variant) return ask(device, shape, options, rows);
+  const Key key{shape, rows, split_size(options), env::get("QUIRE_FORCE_KERNEL").value_or("")};
+  for (const Entry& entry : entries_) {
+    if (entry.key == key) return entry.choice;
+  }
+  Entry& entry = entries_[oldest_];
+  entry = {key, ask(device, shape, options, rows)};
+  oldest_ = (oldest_ + 1) % entries_.size();
+  return entry.choice;
+}
+
+}  // namespace quire

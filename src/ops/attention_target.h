@@ -1,0 +1,47 @@
+// Which kernel and tile a plan gets, asked of the backend once for each kind of plan.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+
+#include "attention/attention_types.h"
+#include "ops/attention_lengths.h"
+#include "plan/attention.h"
+#include "quire/attention.h"
+
+namespace quire {
+
+struct AttentionTargetChoice {
+  kernels::AttentionConfig config;
+  plan::AttentionTile tile;
+};
+
+// Rows of q times heads of a group, the mean over requests with rows; 0 without any.
+double mean_packed_rows(const AttentionLengths& lengths, int group_size);
+
+// Remembers the last answers: in a serving loop steps are of a few kinds, and asking costs strings
+// and look-ups.
+class AttentionTargets {
+ public:
+  // Compiles what is missing. Throws as BatchAttention::plan does for what has no kernel.
+  AttentionTargetChoice choose(Device device, const AttentionShape& shape,
+                               const AttentionPlanOptions& options, double mean_packed_rows);
+
+ private:
+  struct Key {
+    AttentionShape shape;
+    double mean_packed_rows = -1;
+    int fixed_split_size = 0;
+    std::string forced_kernel;
+    bool operator==(const Key&) const = default;
+  };
+  struct Entry {
+    Key key;
+    AttentionTargetChoice choice;
+  };
+  std::array<Entry, 4> entries_;
+  std::size_t oldest_ = 0;
+};
+
+}  // namespace quire
