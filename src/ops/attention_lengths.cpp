@@ -85,30 +85,28 @@ std::int32_t paged_kv_len(std::int32_t num_pages, std::int32_t last_page_len, in
   return static_cast<std::int32_t>(kv_len);
 }
 
-struct PageRange {
-  std::int32_t smallest, largest;
-  std::int64_t largest_at;
+struct LargestPage {
+  std::int32_t id;
+  std::int64_t at;
+  bool some_negative;
 };
 
 // Block by block: where the largest is matters once, what it is for every id.
-PageRange page_range(std::span<const std::int32_t> ids) {
+LargestPage largest_page(std::span<const std::int32_t> ids) {
   constexpr std::size_t kBlock = 1024;
-  PageRange range{ids[0], ids[0], 0};
+  std::int32_t largest = ids[0], signs = 0;
   std::size_t largest_block = 0;
   for (std::size_t begin = 0; begin < ids.size(); begin += kBlock) {
-    const auto block = ids.subspan(begin, std::min(kBlock, ids.size() - begin));
-    std::int32_t smallest = range.smallest, largest = range.largest;
-    for (const std::int32_t id : block) {
-      smallest = std::min(smallest, id);
-      largest = std::max(largest, id);
+    std::int32_t largest_here = largest;
+    for (const std::int32_t id : ids.subspan(begin, std::min(kBlock, ids.size() - begin))) {
+      largest_here = std::max(largest_here, id);
+      signs |= id;
     }
-    if (largest > range.largest) largest_block = begin;
-    range.smallest = smallest;
-    range.largest = largest;
+    if (largest_here > largest) largest_block = begin;
+    largest = largest_here;
   }
   const auto from = ids.begin() + static_cast<std::ptrdiff_t>(largest_block);
-  range.largest_at = std::find(from, ids.end(), range.largest) - ids.begin();
-  return range;
+  return {largest, std::find(from, ids.end(), largest) - ids.begin(), signs < 0};
 }
 
 void check_page_ids(const TensorView& indices, Device device, AttentionLengths& lengths) {
@@ -124,16 +122,16 @@ void check_page_ids(const TensorView& indices, Device device, AttentionLengths& 
   }
   if (!indices.device.is_cpu() || lengths.kv_entries() == 0) return;
   const auto ids = entries(indices).first(static_cast<std::size_t>(lengths.kv_entries()));
-  const PageRange range = page_range(ids);
-  if (range.smallest < 0) {
-    const auto at = std::ranges::find(ids, range.smallest) - ids.begin();
-    check::fail(
-        kOp, "kv_indices",
-        fmt::format("{} at [{}] (request {})", range.smallest, at, lengths.request_of_entry(at)),
-        "page ids of 0 or more");
+  const LargestPage largest = largest_page(ids);
+  if (largest.some_negative) {
+    const auto smallest = std::ranges::min_element(ids);
+    const auto at = smallest - ids.begin();
+    check::fail(kOp, "kv_indices",
+                fmt::format("{} at [{}] (request {})", *smallest, at, lengths.request_of_entry(at)),
+                "page ids of 0 or more");
   }
-  lengths.largest_page = range.largest;
-  lengths.largest_page_at = range.largest_at;
+  lengths.largest_page = largest.id;
+  lengths.largest_page_at = largest.at;
 }
 
 }  // namespace

@@ -23,6 +23,11 @@ LineTile tile_of(const kernels::LineProblem& line, const AttentionProblem& probl
   return line_tile(line, problem.qo_lens[r], problem.kv_lens[r]);
 }
 
+bool has_work(const AttentionProblem& problem, std::int32_t request) {
+  const auto r = static_cast<std::size_t>(request);
+  return problem.qo_lens[r] > 0 && problem.kv_lens[r] > 0;
+}
+
 }  // namespace
 
 kernels::LineProblem line_problem(const AttentionProblem& problem, const AttentionTile& tile) {
@@ -127,13 +132,17 @@ void LinePlan::write(const AttentionProblem& problem, const AttentionPlanArrays&
 
 void LinePlan::write_parts(const AttentionProblem& problem, kernels::WorkItem* items) const {
   const LineSums& all = sums_.back();
-  for (std::int32_t r = 0; r < line_.batch_size; ++r) {
-    const LineTile t = tile_of(line_, problem, r);
-    const LineSums& before = sums_[static_cast<std::size_t>(r)];
-    kernels::WorkItem* first = items + before.parts;
-    for (std::int32_t head = 0; head < line_.num_kv_heads; ++head, first += all.parts) {
-      const std::int32_t row = head * all.partial_rows + before.partial_rows;
-      for (std::int32_t i = 0; i < t.parts; ++i) first[i] = line_item(line_, t, r, head, i, row);
+  for (std::int32_t head = 0; head < line_.num_kv_heads; ++head) {
+    for (std::int32_t r = 0; r < line_.batch_size; ++r) {
+      if (!has_work(problem, r)) continue;
+      if (line_.cuts != LineCuts::fixed) {
+        *items++ = {r, head, 0, 0, problem.kv_lens[static_cast<std::size_t>(r)], -1};
+        continue;
+      }
+      const LineTile t = tile_of(line_, problem, r);
+      const std::int32_t row =
+          head * all.partial_rows + sums_[static_cast<std::size_t>(r)].partial_rows;
+      for (std::int32_t i = 0; i < t.parts; ++i) *items++ = line_item(line_, t, r, head, i, row);
     }
   }
 }
@@ -156,15 +165,11 @@ void LinePlan::write_cut_tiles(const AttentionProblem& problem,
                                const AttentionPlanArrays& arrays) const {
   kernels::WorkItem* item = arrays.items;
   kernels::MergeItem* merge = arrays.merges + sums_.back().merges * line_.num_kv_heads;
-  const auto has_work = [&](std::int32_t r) {
-    return problem.qo_lens[static_cast<std::size_t>(r)] > 0 &&
-           problem.kv_lens[static_cast<std::size_t>(r)] > 0;
-  };
   const kernels::LineCut* cut = &cuts_[1];
   std::int32_t tile = 0, next_row = 0;
   for (std::int32_t head = 0; head < line_.num_kv_heads; ++head) {
     for (std::int32_t r = 0; r < line_.batch_size; ++r) {
-      if (!has_work(r)) continue;
+      if (!has_work(problem, r)) continue;
       while (cut->tile < tile || (cut->tile == tile && cut->step == 0)) ++cut;
       const std::int32_t kv_len = problem.kv_lens[static_cast<std::size_t>(r)];
       if (cut->tile > tile++) {
