@@ -64,7 +64,6 @@ void check_call(Device device, const AttentionShape& shape, const AttentionPlanO
 
 void begin(const PlanningContext& context, const AttentionShape& shape,
            const AttentionPlanOptions& options, PlannedAttention& planned) {
-  if (context.reserved) check_reserved_kind(shape, options, *context.reserved);
   planned.shape = shape;
   planned.options = options;
   planned.checked = options.checked || env::flag("QUIRE_CHECKED");
@@ -72,8 +71,9 @@ void begin(const PlanningContext& context, const AttentionShape& shape,
   planned.on_device = false;
 }
 
-// Kernel and extent of the reservation; the plan's own rows count.
+// Kernel and extent of the reservation.
 void adopt_reservation(const ReservedAttention& reserved, PlannedAttention& planned) {
+  check_reserved_kind(planned.shape, planned.options, reserved);
   planned.config = reserved.config;
   planned.tile = reserved.tile;
   planned.extent = reserved.extent;
