@@ -14,6 +14,7 @@
 
 #include "attention/attention_plan_types.h"
 #include "tile/atomic.h"
+#include "tile/math.h"
 
 namespace quire::kernels {
 

@@ -9,6 +9,7 @@
 
 #include "attention/page_check_types.h"
 #include "tile/atomic.h"
+#include "tile/math.h"
 
 namespace quire::kernels {
 

@@ -123,6 +123,8 @@ AttentionTarget attention_target(int device_index, AttentionDemand demand,
   return target;
 }
 
+void prepare_attention_plan(int device_index) { get_kernel(plan_spec(), device_index); }
+
 void attention_plan(int device_index, const kernels::AttentionPlanParams& params, Stream stream) {
   launch(get_kernel(plan_spec(), device_index), 1, 1, stream, params);
 }

@@ -28,6 +28,9 @@ struct AttentionTarget {
 AttentionTarget attention_target(int device_index, AttentionDemand demand,
                                  const AttentionVariant* variant);
 
+// Compiles and loads what attention_plan() needs, which a stream that captures could not.
+void prepare_attention_plan(int device_index);
+
 // Plans on the device. All pointers are device pointers.
 void attention_plan(int device_index, const kernels::AttentionPlanParams& params, Stream stream);
 

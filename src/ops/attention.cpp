@@ -96,6 +96,10 @@ struct BatchAttention::Impl {
     largest.extent = reserved.extent;
     largest.reserved = true;
     Partials made = make_partials(reserved.extent, shape, kOp);
+    if (shape.page_size > 0) {
+      dispatch(
+          kOp, device(), [] {}, [&] { cuda::prepare_attention_plan(device().index); });
+    }
     metadata.reserve(largest);
     metadata.adopt_reserved();
     take(std::move(made));

@@ -4,6 +4,7 @@
 
 #include <limits>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "core/check.h"
@@ -32,7 +33,14 @@ TensorView view_of(std::vector<std::int32_t>& values) {
                                 {static_cast<std::int64_t>(values.size())});
 }
 
-// The pages of a request: none of a table of which the host does not know better.
+// The names of the page arrays that are there.
+std::string given(const DevicePageTable& table) {
+  std::string names = table.block_tables ? ", block_tables" : "";
+  if (table.kv_indptr) names += ", kv_indptr";
+  if (table.kv_indices) names += ", kv_indices";
+  return names.empty() ? "no pages" : names.substr(2);
+}
+
 std::span<const std::int32_t> pages_of(const DevicePageTable& table, std::int64_t request) {
   if (table.block_tables) {
     const auto max_pages = static_cast<std::size_t>(table.block_tables->shape[1]);
@@ -56,8 +64,7 @@ DeviceTableSize check_device_table(const DevicePageTable& table, Device device) 
   const bool rectangle = table.block_tables.has_value();
   if (rectangle == (table.kv_indptr || table.kv_indices) ||
       table.kv_indptr.has_value() != table.kv_indices.has_value()) {
-    check::fail(kOp, "table", "neither, part or both of them",
-                "either block_tables, or kv_indptr and kv_indices");
+    check::fail(kOp, "table", given(table), "either block_tables, or kv_indptr and kv_indices");
   }
   const TensorView& pages = rectangle ? *table.block_tables : *table.kv_indices;
   if (rectangle) {
