@@ -139,7 +139,7 @@ TEST_F(Staging, RangesAreCopiedToTheirPlaces) {
 
 // Plans two and three come before the copies of the first are done.
 TEST_F(Staging, AnEngineThatPlansAheadRunsEachPlan) {
-  constexpr AttentionShape kShape{
+  static constexpr AttentionShape kShape{
       .num_qo_heads = 2, .num_kv_heads = 2, .head_dim_qk = 64, .head_dim_vo = 64, .page_size = 4};
   const TestTensor q = TestTensor::random({1, 2, 64}, DType::bf16, 1);
   const TestTensor k = TestTensor::random({16, 4, 2, 64}, DType::bf16, 2);
