@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from source_tree import ROOT, source_files
 
 # What each room may include, as prefixes of the text between the quotes; its own is implied.
-# "types" stands for what host and device share: kernels/**/*_types.h, *_layout.h, *_plan.h (planning
-# code) and dtype.h.
+# "types" stands for what host and device share: kernels/**/*_types.h, *_layout.h, *_plan.h
+# (planning code) and dtype.h.
 ROOMS: dict[str, tuple[str, ...]] = {
     "include/quire": ("quire/",),
     "src/plan": ("types", "quire/error.h"),

@@ -58,10 +58,10 @@ struct AttentionReservation {
 // Lengths and pages on the device of the engine: i32, contiguous. The pages of request r are the
 // first entries of block_tables[r], or those from kv_indptr[r] to kv_indptr[r + 1] of kv_indices.
 struct DevicePageTable {
-  TensorView seq_lens;                      // [batch], KV tokens; 0: nothing, as of padding
-  std::optional<TensorView> block_tables;   // [batch, max_pages]
-  std::optional<TensorView> kv_indptr;      // [batch + 1]
-  std::optional<TensorView> kv_indices;     // [num_indices]
+  TensorView seq_lens;                     // [batch], KV tokens; 0: nothing, as of padding
+  std::optional<TensorView> block_tables;  // [batch, max_pages]
+  std::optional<TensorView> kv_indptr;     // [batch + 1]
+  std::optional<TensorView> kv_indices;    // [num_indices]
 };
 
 // Arguments of one run; engines set them per layer.
@@ -99,9 +99,9 @@ struct AttentionOptions {
 // Plans once per step, runs once per layer.
 //
 // plan() reads host arrays, may allocate, upload and compile; for steps like the last ones it only
-// uploads, and never waits for the device. run() does none of these, never synchronizes and launches
-// on the tensors' device, so that it can be captured in a CUDA graph.
-// Rows that see no token give out 0 and lse -inf.
+// uploads, and never waits for the device. run() does none of these, never synchronizes and
+// launches on the tensors' device, so that it can be captured in a CUDA graph. Rows that see no
+// token give out 0 and lse -inf.
 class BatchAttention {
  public:
   explicit BatchAttention(Device device);

@@ -216,12 +216,9 @@ struct DevicePlan {
     for_each(all.tiles, [&](int i) {
       const int w = p.first_cuts[i];
       const int end = i + 1 < all.tiles ? p.cut_sums[p.first_cuts[i + 1]].cuts : all.cuts;
-      p.merges[head().merges * p.line.num_kv_heads + i] = {p.cuts[w].request,
-                                                           p.cuts[w].tile / tiles,
-                                                           0,
-                                                           p.qo_len * p.line.group_size,
-                                                           p.cut_sums[w].partial_rows,
-                                                           end - p.cut_sums[w].cuts + 1};
+      p.merges[head().merges * p.line.num_kv_heads + i] = {
+          p.cuts[w].request,          p.cuts[w].tile / tiles,      0, p.qo_len * p.line.group_size,
+          p.cut_sums[w].partial_rows, end - p.cut_sums[w].cuts + 1};
     });
   }
 

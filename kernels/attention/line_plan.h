@@ -3,9 +3,9 @@
 //
 // The tiles of all requests, KV head by KV head, form a line, each as long as its cost in tokens;
 // equal lengths of the line go to the workers. A boundary between two workers cuts the tile it
-// falls into (LineCuts::anywhere), or moves up to the start of the next part or tile. So every worker
-// gets an even share, no more tiles are split than there are workers, and everything follows from
-// prefix sums.
+// falls into (LineCuts::anywhere), or moves up to the start of the next part or tile. So every
+// worker gets an even share, no more tiles are split than there are workers, and everything follows
+// from prefix sums.
 #pragma once
 
 #include "attention/attention_types.h"
@@ -35,12 +35,9 @@ struct LineSums {
   i64 rows;          // of tiles with KV
 };
 constexpr LineSums operator+(const LineSums& a, const LineSums& b) {
-  return {a.cost + b.cost,
-          a.tiles + b.tiles,
-          a.parts + b.parts,
-          a.partial_rows + b.partial_rows,
-          a.merges + b.merges,
-          a.rows + b.rows};
+  return {a.cost + b.cost,     a.tiles + b.tiles,
+          a.parts + b.parts,   a.partial_rows + b.partial_rows,
+          a.merges + b.merges, a.rows + b.rows};
 }
 
 // One request's tile.
@@ -131,7 +128,7 @@ constexpr i32 line_part_from(const LineProblem& p, const LineTile& t, i64 x) {
 
 // The request whose share holds `at`: the last one with sums[r].*field <= at.
 template <class T>
-constexpr i32 line_request(const LineSums* sums, i32 batch_size, T LineSums::*field, T at) {
+constexpr i32 line_request(const LineSums* sums, i32 batch_size, T LineSums::* field, T at) {
   i32 low = 0, high = batch_size;  // sums[low] <= at < sums[high]
   while (high - low > 1) {
     const i32 middle = low + (high - low) / 2;
@@ -204,8 +201,7 @@ constexpr bool line_cut_pays(const LineProblem& p, const LineSums& head, i64 lon
   const i64 total = head.cost * p.num_kv_heads;
   const i64 share = total / line_active_workers(p, total, LineCuts::anywhere);
   const i64 rows = head.tiles == 0 ? 0 : head.rows / head.tiles;
-  const i64 with_cuts =
-      share + line_item_cost(p) + p.tile_kv + 2 * rows + line_merge_cost(p);
+  const i64 with_cuts = share + line_item_cost(p) + p.tile_kv + 2 * rows + line_merge_cost(p);
   return 100 * with_cuts < 97 * longest;
 }
 

@@ -102,13 +102,14 @@ class BatchAttention:
         """Plans on the device, from arrays there: the host does not wait and learns no lengths.
 
         seq_lens: i32 ``[batch]``, KV tokens, 0 for padding; block_tables: i32
-        ``[batch, max_pages]``, or kv_indptr ``[batch + 1]`` and kv_indices. They must stay where they
-        are while runs of this plan are going on or can be replayed. Each request has qo_len rows of
-        q. Captured in a CUDA graph together with runs, it plans anew at each replay. Needs
+        ``[batch, max_pages]``, or kv_indptr ``[batch + 1]`` and kv_indices. They must stay where
+        they are while runs of this plan are going on or can be replayed. Each request has qo_len
+        rows of q. Captured in a CUDA graph together with runs, it plans anew at each replay. Needs
         :meth:`reserve` before; kind: as there.
         A request whose length is negative or more than its pages hold gets NaN, in out and lse;
         :meth:`check_plan` names it, and ``checked=True`` calls that.
-        Raises ValueError, TypeError, and NotImplementedError where qo_len rows are more than a tile.
+        Raises ValueError, TypeError, and NotImplementedError where qo_len rows are more than a
+        tile.
         """
         arrays = arrays_of(seq_lens)
         made = self._make_kind("attention.plan_on_device", **kind)

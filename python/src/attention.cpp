@@ -52,11 +52,12 @@ class AttentionKindObject : public ffi::Object {
   TVM_FFI_DECLARE_OBJECT_INFO_FINAL("quire.AttentionKind", AttentionKindObject, ffi::Object);
 };
 
-ffi::ObjectPtr<AttentionKindObject> make_kind(
-    int num_qo_heads, int num_kv_heads, int head_dim_qk, int head_dim_vo, int page_size, bool hnd,
-    std::string q_dtype, std::string kv_dtype, std::string o_dtype, bool causal, int window_left,
-    int fixed_split_size, bool disable_split_kv, bool batch_invariant, bool checked,
-    Variant variant) {
+ffi::ObjectPtr<AttentionKindObject> make_kind(int num_qo_heads, int num_kv_heads, int head_dim_qk,
+                                              int head_dim_vo, int page_size, bool hnd,
+                                              std::string q_dtype, std::string kv_dtype,
+                                              std::string o_dtype, bool causal, int window_left,
+                                              int fixed_split_size, bool disable_split_kv,
+                                              bool batch_invariant, bool checked, Variant variant) {
   constexpr const char* op = "attention.plan";
   auto object = ffi::make_object<AttentionKindObject>();
   object->shape = {.num_qo_heads = num_qo_heads,
@@ -123,13 +124,13 @@ AttentionReservation reservation_of(std::int64_t max_batch_size, std::int64_t ma
 
 // With `dry_run` nothing is reserved; either way the bytes of workspace come back.
 std::int64_t reserve(AttentionObject* attention, bool dry_run, AttentionKindObject* kind,
-                     std::int64_t max_batch_size, std::int64_t max_total_q,
-                     std::int64_t max_qo_len, std::int64_t max_kv_entries) {
+                     std::int64_t max_batch_size, std::int64_t max_total_q, std::int64_t max_qo_len,
+                     std::int64_t max_kv_entries) {
   const AttentionReservation reservation =
       reservation_of(max_batch_size, max_total_q, max_qo_len, max_kv_entries);
   if (dry_run) {
-    return static_cast<std::int64_t>(attention_workspace_bytes(attention->device, kind->shape,
-                                                               reservation, kind->options));
+    return static_cast<std::int64_t>(
+        attention_workspace_bytes(attention->device, kind->shape, reservation, kind->options));
   }
   attention->engine.reserve(kind->shape, reservation, kind->options);
   return workspace_bytes(attention);

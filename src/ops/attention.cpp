@@ -97,8 +97,7 @@ struct BatchAttention::Impl {
     largest.reserved = true;
     Partials made = make_partials(reserved.extent, shape, kOp);
     if (shape.page_size > 0) {
-      dispatch(
-          kOp, device(), [] {}, [&] { cuda::prepare_attention_plan(device().index); });
+      dispatch(kOp, device(), [] {}, [&] { cuda::prepare_attention_plan(device().index); });
     }
     metadata.reserve(largest);
     metadata.adopt_reserved();
@@ -159,9 +158,7 @@ struct BatchAttention::Impl {
     captured = captured || capturing;
     dispatch(
         kOp, device(), [] {},
-        [&] {
-          cuda::attention_plan(device().index, metadata.device_plan(next, table), stream);
-        });
+        [&] { cuda::attention_plan(device().index, metadata.device_plan(next, table), stream); });
     std::swap(current, next);
     has_plan = true;
     if (current.checked) check_plan(stream);

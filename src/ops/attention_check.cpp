@@ -87,7 +87,8 @@ void check_num_rows(const check::Arg& q, const PlannedAttention& planned) {
 void check_rows(const check::Arg& arg, std::int64_t num_rows, const PlannedAttention& planned,
                 int head_dim, DType dtype) {
   check::rank(arg, 3);
-  check::dim(arg, 0, num_rows, planned.reserved ? "rows of q" : "total_q, the last entry of qo_indptr");
+  check::dim(arg, 0, num_rows,
+             planned.reserved ? "rows of q" : "total_q, the last entry of qo_indptr");
   check::dim(arg, 1, planned.shape.num_qo_heads, "num_qo_heads");
   check::dim(arg, 2, head_dim, "head_dim");
   check::dtype(arg, {dtype});

@@ -168,8 +168,8 @@ ReservedAttention make_reservation(PlanningContext& context, const AttentionShap
 }
 
 void plan_for_device(const PlanningContext& context, const AttentionShape& shape,
-                     const DeviceTableSize& table, int qo_len,
-                     const AttentionPlanOptions& options, PlannedAttention& planned) {
+                     const DeviceTableSize& table, int qo_len, const AttentionPlanOptions& options,
+                     PlannedAttention& planned) {
   check_call(context.device, shape, options);
   begin(context, shape, options, planned);
   adopt_reservation(*context.reserved, planned);

@@ -43,8 +43,7 @@ AttentionBounds attention_bounds(const AttentionLimits& limits, const AttentionP
   const std::int64_t rows_of_a_tile =
       std::min<std::int64_t>(tile.tile_q, limits.max_qo_len * problem.group_size);
   // Either every tile is split, or each extra part splits one tile more.
-  const std::int64_t first_parts =
-      std::min(rows * problem.num_kv_heads, extra * rows_of_a_tile);
+  const std::int64_t first_parts = std::min(rows * problem.num_kv_heads, extra * rows_of_a_tile);
   AttentionBounds bounds;
   bounds.num_items = tiles * problem.num_kv_heads + extra;
   bounds.num_merges = tiles * problem.num_kv_heads;

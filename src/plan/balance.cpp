@@ -63,7 +63,7 @@ void Balancer::sort_by_cost_descending(std::span<Job> jobs) {
 }
 
 std::uint64_t Balancer::assign_to_least_loaded(std::span<const Job> jobs, int num_workers,
-                                     std::vector<std::int32_t>& workers) {
+                                               std::vector<std::int32_t>& workers) {
   std::size_t units = 0;
   for (const Job& job : jobs) units += static_cast<std::size_t>(job.copies);
   workers.resize(units);

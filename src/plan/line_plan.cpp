@@ -52,7 +52,8 @@ AttentionPlanSize LinePlan::prepare(const AttentionProblem& problem, const Atten
   const LineSums& head = sums_.back();
   const std::int64_t heads = problem.num_kv_heads;
   const std::int64_t longest = place_starts(problem);
-  is_cut_ = line_.cuts == LineCuts::anywhere && head.tiles > 0 && line_cut_pays(line_, head, longest);
+  is_cut_ =
+      line_.cuts == LineCuts::anywhere && head.tiles > 0 && line_cut_pays(line_, head, longest);
   AttentionPlanSize size{.num_items = head.parts * heads,
                          .num_merges = head.merges * heads,
                          .num_partial_rows = head.partial_rows * heads};

@@ -54,8 +54,7 @@ void TilePlan::write_items(const AttentionPlanArrays& arrays) const {
         part_tokens(row_tile, num_parts, part.index, fixed_split_size_, tile_kv_);
     for (std::int32_t head = job.first; head < job.first + job.copies; ++head, ++worker) {
       const std::int32_t row =
-          num_parts == 1 ? -1
-                         : first_row_[t] + (head * num_parts + part.index) * row_tile.num_rows;
+          num_parts == 1 ? -1 : first_row_[t] + (head * num_parts + part.index) * row_tile.num_rows;
       arrays.items[next_[static_cast<std::size_t>(*worker)]++] = {
           row_tile.request, head, row_tile.q_begin, tokens.begin, tokens.end, row};
     }
@@ -69,8 +68,7 @@ void TilePlan::write_merges(kernels::MergeItem* merges) const {
     for (std::int32_t head = 0; head < num_kv_heads_; ++head) {
       const std::int32_t row =
           num_parts == 0 ? 0 : first_row_[t] + head * num_parts * tiles_[t].num_rows;
-      *merges++ = {tiles_[t].request, head,  tiles_[t].q_begin, tiles_[t].num_rows,
-                   row,               num_parts};
+      *merges++ = {tiles_[t].request, head, tiles_[t].q_begin, tiles_[t].num_rows, row, num_parts};
     }
   }
 }

@@ -149,8 +149,7 @@ TEST_F(AttentionGraph, WhatDoesNotFitIsRefusedAndThePlanStays) {
          other.page_size = 8;
          graph.plan(other, qo_indptr_, Table({4, 1, 2}).view());
        },
-       ErrorCode::invalid_argument,
-       "attention.plan: page_size: got 8, expected 4, as reserved"},
+       ErrorCode::invalid_argument, "attention.plan: page_size: got 8, expected 4, as reserved"},
       {[&] {
          graph.plan(kShape, qo_indptr_, Table({4, 1, 2}).view(),
                     {.variant = soft_cap_variant().variant});

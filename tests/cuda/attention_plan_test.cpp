@@ -81,12 +81,12 @@ DevicePlan plan_on_device(const Case& c, const Lens* page_indptr = nullptr, int 
   const auto batch = static_cast<std::int64_t>(c.kv_lens.size());
   const Lens qo_lens(c.kv_lens.size(), c.qo_len);
   const plan::AttentionProblem problem = problem_of(c, qo_lens);
-  const plan::AttentionBounds bounds = plan::attention_bounds({.batch_size = batch + 1,
-                                                               .total_q = (batch + 1) * c.qo_len,
-                                                               .max_qo_len = c.qo_len,
-                                                               .total_kv = batch * kMaxPages *
-                                                                           kPageSize},
-                                                              problem, c.tile);
+  const plan::AttentionBounds bounds =
+      plan::attention_bounds({.batch_size = batch + 1,
+                              .total_q = (batch + 1) * c.qo_len,
+                              .max_qo_len = c.qo_len,
+                              .total_kv = batch * kMaxPages * kPageSize},
+                             problem, c.tile);
   const std::int64_t max_items = static_cast<std::int64_t>(bounds.num_items * room);
   const DeviceArray<WorkItem> items(max_items);
   const DeviceArray<MergeItem> merges(bounds.num_merges);

@@ -26,8 +26,8 @@ constexpr AttentionReservation kRoom{
     .max_batch_size = kBatch, .max_total_q = kBatch, .max_kv_entries = kPages};
 
 // Lengths grow and shrink, requests come and go (0: padding).
-const std::vector<Lens> kSteps = {{5, 1, 9}, {80, 0, 3}, {0, 0, 0}, {70, 71, 72}, {1, 1}, {80},
-                                  {2, 80, 80}};
+const std::vector<Lens> kSteps = {{5, 1, 9}, {80, 0, 3}, {0, 0, 0},  {70, 71, 72},
+                                  {1, 1},    {80},       {2, 80, 80}};
 
 // Request r's pages are [r, r + 1) * kMaxPages.
 struct HostTable {

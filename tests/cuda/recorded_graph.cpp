@@ -78,8 +78,8 @@ RecordedGraph::~RecordedGraph() {
 
 cuda::Result RecordedGraph::launch(cuda::Function function, unsigned grid_x, unsigned grid_y,
                                    unsigned grid_z, unsigned block_x, unsigned block_y,
-                                   unsigned block_z, unsigned smem_bytes,
-                                   cuda::StreamHandle stream, void** params, void** extra) {
+                                   unsigned block_z, unsigned smem_bytes, cuda::StreamHandle stream,
+                                   void** params, void** extra) {
   RecordedGraph& graph = *g_graph;
   if (!graph.capturing_) {
     return graph.real_.launch_kernel(function, grid_x, grid_y, grid_z, block_x, block_y, block_z,

@@ -104,9 +104,7 @@ void fill_memory(DriverTable& t) {
   t.mem_free_host = [](void* data) { return std::free(data), record("cuMemFreeHost"); };
   t.thread_exchange_stream_capture_mode = [](int*) { return 0; };
   t.stream_is_capturing = [](StreamHandle, int* status) { return *status = 0; };
-  t.event_create = [](Event* event, unsigned) {
-    return *event = nullptr, record("cuEventCreate");
-  };
+  t.event_create = [](Event* event, unsigned) { return *event = nullptr, record("cuEventCreate"); };
   t.event_record = [](Event, StreamHandle) { return record("cuEventRecord"); };
   t.event_query = [](Event) { return 0; };
   t.event_synchronize = [](Event) { return record("cuEventSynchronize"); };
