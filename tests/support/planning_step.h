@@ -16,10 +16,10 @@ using Lens = std::vector<std::int32_t>;
 
 inline constexpr int kHeads = 4, kKvHeads = 2, kHeadDim = 64, kPageSize = 4, kPages = 64;
 inline constexpr AttentionShape kShape{.num_qo_heads = kHeads,
-                                .num_kv_heads = kKvHeads,
-                                .head_dim_qk = kHeadDim,
-                                .head_dim_vo = kHeadDim,
-                                .page_size = kPageSize};
+                                       .num_kv_heads = kKvHeads,
+                                       .head_dim_qk = kHeadDim,
+                                       .head_dim_vo = kHeadDim,
+                                       .page_size = kPageSize};
 
 // The arrays of one plan. Request r's pages begin at page first_page[r].
 struct Step {
@@ -54,7 +54,8 @@ using Bits = std::vector<std::uint8_t>;
 inline constexpr std::size_t kRowBytes = kHeads * kHeadDim * 2;
 
 // The bytes of out and lse.
-inline Bits run_bits(BatchAttention& attention, const Pool& pool, const TestTensor& q, bool causal) {
+inline Bits run_bits(BatchAttention& attention, const Pool& pool, const TestTensor& q,
+                     bool causal) {
   const Shape shape(q.view().shape.begin(), q.view().shape.begin() + 3);
   const TestTensor out = TestTensor::poisoned(shape, DType::bf16);
   const TestTensor lse = TestTensor::poisoned({shape[0], kHeads}, DType::f32);
