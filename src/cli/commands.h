@@ -11,5 +11,6 @@ void add_compile_command(CLI::App& app);
 void add_doctor_command(CLI::App& app);
 void add_explain_command(CLI::App& app);
 void add_generate_command(CLI::App& app);  // examples/tinyllama
+void add_replay_command(CLI::App& app);
 
 }  // namespace quire::cli

@@ -10,6 +10,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   quire::cli::add_generate_command(app);
   quire::cli::add_explain_command(app);
+  quire::cli::add_replay_command(app);
   quire::cli::add_doctor_command(app);
   if constexpr (QUIRE_WITH_CUDA) quire::cli::add_compile_command(app);
   try {
