@@ -33,8 +33,9 @@ test-gpu: ## the suites on a GPU, from a finished build in BUILD_DIR (see docs/t
 bench: ## CPU benchmarks: ratios to PyTorch, or to NumPy where PyTorch is missing
 	@tools/setup.sh test
 	@tools/build.sh release -DQUIRE_BUILD_PYTHON=ON \
-	  -DPython_EXECUTABLE=$(CURDIR)/.venv/bin/python quire_ffi
+	  -DPython_EXECUTABLE=$(CURDIR)/.venv/bin/python quire_ffi bench_plan
 	@PYTHONPATH=python QUIRE_LIBRARY_DIR=build/release/python .venv/bin/python benchmarks/bench_cpu.py
+	@build/release/benchmarks/bench_plan
 
 bench-gpu: ## GPU benchmarks, from a finished build in BUILD_DIR (see docs/testing.md)
 	@BUILD_DIR=$(BUILD_DIR) benchmarks/run_gpu.sh $(PYTHON)

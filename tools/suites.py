@@ -96,7 +96,7 @@ SANITIZER_ENV = {
     "ASAN_OPTIONS": "detect_stack_use_after_return=0:allocator_may_return_null=1",
     "UBSAN_OPTIONS": "print_stacktrace=1",
 }
-CPU_ROOMS = ("core", "plan", "kv")
+CPU_ROOMS = ("core", "plan", "kv", "cli")
 SANITIZED_ROOMS = (*CPU_ROOMS, "ops", "emulated", "examples")
 
 

@@ -132,6 +132,24 @@ TEST(AttentionChoice, UnalignedRowsKeepTheTileOfRows) {
   }
 }
 
+TEST(AttentionChoice, ClassesOfRowsGetTheSameChoices) {
+  for (const double rows : {0., 1., 3.5, 15.9, 16., 16.1, 64., 65., 128., 129., 1e6}) {
+    const double of_class = cuda::rows_class(rows);
+    EXPECT_EQ(cuda::rows_class(of_class), of_class);
+    for (const int head_dim : {64, 128, 256}) {
+      for (const int compute_major : {8, 9}) {
+        AttentionDemand demand = hopper(head_dim, rows);
+        demand.compute_major = compute_major;
+        const auto expected = cuda::attention_choices(demand);
+        demand.mean_packed_rows = of_class;
+        const auto got = cuda::attention_choices(demand);
+        ASSERT_EQ(got.size(), expected.size()) << rows;
+        for (std::size_t i = 0; i < got.size(); ++i) EXPECT_EQ(got[i].config, expected[i].config);
+      }
+    }
+  }
+}
+
 TEST(AttentionChoice, CanBeForced) {
   {
     const test::ScopedVariable force("QUIRE_FORCE_KERNEL", "sm80");

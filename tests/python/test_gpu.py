@@ -264,3 +264,104 @@ def run_plain(q, pool):
         page_size=PAGE_SIZE,
     )
     return attention.run(q, pool[:, 0], pool[:, 1], causal=True)
+
+
+KIND = {
+    "num_qo_heads": HEADS,
+    "num_kv_heads": KV_HEADS,
+    "head_dim_qk": HEAD_DIM,
+    "page_size": PAGE_SIZE,
+}
+MAX_PAGES = 20
+
+
+def reserved_engine(batch, **options):
+    engine = quire.BatchAttention(DEVICE)
+    engine.reserve(
+        max_batch_size=batch,
+        max_total_q=batch,
+        max_kv_entries=batch * MAX_PAGES,
+        **KIND,
+        **options,
+    )
+    return engine
+
+
+def test_a_captured_step_that_plans_on_the_device():
+    """Lengths change on the device only; each replay plans anew."""
+    batch, pool, q = 3, cache(), queries(3)
+    k, v = pool.unbind(1)
+    out = torch.empty_like(q)
+    seq_lens = torch.ones(batch, dtype=torch.int32, device=DEVICE)
+    tables = torch.zeros((batch, MAX_PAGES), dtype=torch.int32, device=DEVICE)
+    engine = reserved_engine(batch)
+
+    def step():
+        engine.plan_on_device(seq_lens, tables, **KIND)
+        engine.run(q, k, v, out=out, causal=True)
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    for kv_lens in ([5, 1, 9], [80, 3, 1], [1, 71, 72], [2, 80, 80]):
+        indptr, indices, _ = (x.tolist() for x in page_table(kv_lens, "cpu"))
+        for r in range(batch):
+            ids = indices[indptr[r] : indptr[r + 1]]
+            tables[r, : len(ids)] = torch.tensor(ids, dtype=torch.int32)
+        seq_lens.copy_(torch.tensor(kv_lens, dtype=torch.int32))
+        graph.replay()
+        engine.check_plan()
+        assert error(out, exact(q, pool, kv_lens, [1] * batch)) < 6e-3
+    seq_lens.copy_(torch.tensor([5, MAX_PAGES * PAGE_SIZE + 1, 7], dtype=torch.int32))
+    graph.replay()
+    with pytest.raises(ValueError, match=r"does not fit at \[1\]"):
+        engine.check_plan()
+    assert out[1].isnan().all() and out[0].isfinite().all() and out[2].isfinite().all()
+
+
+def test_a_plan_inside_a_graph_is_copied_by_each_replay():
+    batch, pool, q = 3, cache(), queries(3)
+    k, v = pool.unbind(1)
+    out = torch.empty_like(q)
+    engine = reserved_engine(batch)
+    inside, outside = [70, 71, 72], [5, 1, 9]
+
+    def plan(kv_lens):
+        engine.plan(range(batch + 1), *page_table(kv_lens, "cpu"), **KIND)
+
+    plan(outside)
+    engine.run(q, k, v, out=out, causal=True)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        plan(inside)
+        engine.run(q, k, v, out=out, causal=True)
+    for _ in range(40):
+        plan(outside)
+        engine.run(q, k, v, out=out, causal=True)
+    assert error(out, exact(q, pool, outside, [1] * batch)) < 6e-3
+    graph.replay()
+    assert error(out, exact(q, pool, inside, [1] * batch)) < 6e-3
+    with pytest.raises(ValueError, match="after a captured run"):
+        engine.reserve(max_batch_size=1, max_total_q=1, max_kv_entries=1, **KIND)
+
+
+def test_planning_far_ahead_of_the_device():
+    """Every run works on its own plan, however many plans the host is ahead."""
+    batch, pool, q = 3, cache(), queries(3)
+    k, v = pool.unbind(1)
+    engine = reserved_engine(batch)
+    steps = [[1 + (7 * i + r) % 80 for r in range(batch)] for i in range(64)]
+    tables = [page_table(kv_lens, "cpu") for kv_lens in steps]
+    outs = [torch.empty_like(q) for _ in steps]
+    torch.cuda._sleep(50_000_000)
+    for table, out in zip(tables, outs):
+        engine.plan(range(batch + 1), *table, **KIND)
+        engine.run(q, k, v, out=out, causal=True)
+    for kv_lens, out in zip(steps, outs):
+        assert error(out, exact(q, pool, kv_lens, [1] * batch)) < 6e-3
