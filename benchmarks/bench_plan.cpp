@@ -3,6 +3,7 @@
 //   bench_plan [device]     device: cpu (default) or cuda:N
 //
 // Medians over 301 plans of different lengths each, as a serving loop has them: in microseconds.
+// On CUDA also the kernel of plan_on_device, mean of 301 in a row.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -129,14 +130,45 @@ double engine_us(const Case& c, Device device) {
   return median_us(times);
 }
 
+double device_plan_us(const Case& c, Device device) {
+  const AttentionShape shape{.num_qo_heads = kKvHeads * c.group_size,
+                             .num_kv_heads = kKvHeads,
+                             .head_dim_qk = kHeadDim,
+                             .head_dim_vo = kHeadDim,
+                             .page_size = kPageSize};
+  std::mt19937 random(1);
+  Lens qo, kv;
+  draw(c, random, qo, kv);
+  const std::int64_t batch = c.decodes, max_pages = 32768 / kPageSize;
+  const Buffer lens(kv.size() * sizeof(std::int32_t), device);
+  copy(lens.data(), device, kv.data(), kCpu, lens.size_bytes());
+  const Buffer pages(static_cast<std::size_t>(batch * max_pages) * sizeof(std::int32_t), device);
+  const DevicePageTable table{
+      .seq_lens = TensorView::contiguous(lens.data(), DType::i32, {batch}, device),
+      .block_tables = TensorView::contiguous(pages.data(), DType::i32, {batch, max_pages}, device)};
+  BatchAttention engine(device);
+  engine.reserve(
+      shape,
+      {.max_batch_size = c.decodes, .max_total_q = batch, .max_kv_entries = batch * max_pages});
+  engine.plan_on_device(shape, 1, table);
+  synchronize(device);
+  const double us = timed_us([&] {
+    for (int round = 0; round < kRounds; ++round) engine.plan_on_device(shape, 1, table);
+    synchronize(device);
+  });
+  return us / kRounds;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   try {
     const Device device = parse_device(argc > 1 ? argv[1] : "cpu");
-    fmt::print("{:32} {:>12} {:>12}\n", "case", "planner us", "plan() us");
+    fmt::print("{:32} {:>12} {:>12} {:>12}\n", "case", "planner us", "plan() us", "device us");
     for (const Case& c : kCases) {
-      fmt::print("{:32} {:12.1f} {:12.1f}\n", c.name, planner_us(c), engine_us(c, device));
+      fmt::print("{:32} {:12.1f} {:12.1f}", c.name, planner_us(c), engine_us(c, device));
+      if (device.is_cuda() && c.prefills == 0) fmt::print(" {:12.1f}", device_plan_us(c, device));
+      fmt::print("\n");
     }
   } catch (const std::exception& error) {
     std::fprintf(stderr, "bench_plan: %s\n", error.what());

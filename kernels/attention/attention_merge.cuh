@@ -30,7 +30,7 @@ inline float joined_lse(const float* partial_lse, int num_rows, int num_parts) {
 }
 
 template <AttentionConfig c>
-inline void merge_item(const AttentionParams& p, const MergeItem& item) {
+inline void merge_item(const AttentionParams& p, const MergeItem item) {
   if (static_cast<u32>(item.request) >= static_cast<u32>(p.batch_size) ||
       static_cast<u32>(item.kv_head) >= static_cast<u32>(p.num_kv_heads) || item.q_begin < 0 ||
       item.num_parts < -1 || item.partial_row < 0 || item.num_rows < 0 ||
