@@ -1,6 +1,7 @@
 #include "cuda/staging.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <utility>
 
 #include "core/log.h"
@@ -141,7 +142,7 @@ std::shared_ptr<StagingRing> make_staging(int device_index) {
 }
 
 bool is_capturing(int device_index, Stream stream) {
-  if (stream.handle == nullptr) return false;
+  if (reinterpret_cast<std::uintptr_t>(stream.handle) <= 1) return false;  // both its names
   const DeviceGuard guard(device_index);
   int status = 0;
   check(driver().stream_is_capturing(stream.handle, &status), "cuStreamIsCapturing");

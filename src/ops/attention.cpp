@@ -62,23 +62,19 @@ struct BatchAttention::Impl {
   Device device() const { return context.device; }
   const PlannedAttention* in_force() const { return has_plan ? &current : nullptr; }
 
-  // Memory for partial results. Everything that can fail comes before the first change.
-  struct Partials {
-    std::optional<Buffer> larger;  // to take the place of own_partials
-  };
-  Partials make_partials(const AttentionExtent& extent, const AttentionShape& shape,
-                         const char* op) const {
-    Partials made;
+  // Memory to take the place of own_partials, where that is too small; checks the workspace.
+  std::optional<Buffer> larger_partials(const AttentionExtent& extent, const AttentionShape& shape,
+                                        const char* op) const {
     const std::size_t bytes = partial_bytes(extent, shape);
     if (workspace) {
       check_workspace_bytes(*workspace, extent, shape, op);
     } else if (bytes > own_partials.size_bytes()) {
-      made.larger.emplace(bytes, device());
+      return Buffer(bytes, device());
     }
-    return made;
+    return std::nullopt;
   }
-  void take(Partials made) {
-    if (made.larger) own_partials = std::move(*made.larger);
+  void take_partials(std::optional<Buffer> larger) {
+    if (larger) own_partials = std::move(*larger);
     partials = static_cast<float*>(workspace ? workspace->data : own_partials.data());
   }
 
@@ -95,20 +91,24 @@ struct BatchAttention::Impl {
     largest.tile = reserved.tile;
     largest.extent = reserved.extent;
     largest.reserved = true;
-    Partials made = make_partials(reserved.extent, shape, kOp);
+    std::optional<Buffer> larger = larger_partials(reserved.extent, shape, kOp);
     if (shape.page_size > 0) {
       dispatch(kOp, device(), [] {}, [&] { cuda::prepare_attention_plan(device().index); });
     }
     metadata.reserve(largest);
     metadata.adopt_reserved();
-    take(std::move(made));
+    take_partials(std::move(larger));
     context.reserved = std::move(reserved);
     has_plan = false;
   }
 
-  // A plan on a stream that captures must not need memory that moves.
+  // A plan on a stream that captures must not need memory that moves, from then on.
   void check_capture(Stream stream) const {
-    if (context.reserved || !is_capturing(stream)) return;
+    if (!is_capturing(stream)) return;
+    if (context.reserved) {
+      captured = true;
+      return;
+    }
     check::fail("attention.plan", "stream", "one that captures a CUDA graph",
                 "a call of reserve() before");
   }
@@ -123,10 +123,11 @@ struct BatchAttention::Impl {
   // `next` has been planned.
   void adopt(const TensorView* kv_indices, Stream stream) {
     if (!context.reserved) {
-      Partials made = make_partials(next.extent, next.shape, "attention.plan");
+      // Everything that can fail comes before the first change.
+      std::optional<Buffer> larger = larger_partials(next.extent, next.shape, "attention.plan");
       metadata.reserve(next);
       metadata.upload(next, context.planner, kv_indices, stream);
-      take(std::move(made));
+      take_partials(std::move(larger));
     } else {
       metadata.upload(next, context.planner, kv_indices, stream);
     }
@@ -230,7 +231,7 @@ struct BatchAttention::Impl {
   AttentionMetadata metadata;
   Buffer own_partials;
   float* partials = nullptr;  // of the current plan: in the workspace or in own_partials
-  mutable std::atomic<bool> captured = false;  // a run on reserved memory
+  mutable std::atomic<bool> captured = false;  // a plan or run on reserved memory
 };
 
 BatchAttention::BatchAttention(Device device) : impl_(std::make_unique<Impl>(device)) {}

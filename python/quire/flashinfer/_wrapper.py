@@ -100,7 +100,9 @@ class AttentionWrapper:
                 "the size of the buffer given for CUDA graphs"
             )
 
-    def _reserve_once(self, plan_arguments: Mapping[str, Any], max_kv_entries: int) -> None:
+    def _reserve_once(
+        self, plan_arguments: Mapping[str, Any], max_kv_entries: int, max_qo_len: int = 0
+    ) -> None:
         """The first plan for CUDA graphs that succeeds says how many rows of q there may be."""
         if self._planned:
             return
@@ -110,6 +112,7 @@ class AttentionWrapper:
         self._engine.reserve(
             max_batch_size=max(len(qo_indptr) - 1, 1),
             max_total_q=max(int(qo_indptr[-1]), 1),
+            max_qo_len=max_qo_len,
             max_kv_entries=max_kv_entries,
             **kind,
         )

@@ -147,7 +147,7 @@ class BatchDecodeWithPagedKVCacheWrapper(AttentionWrapper):
         )
         if self._use_cuda_graph:
             self._check_fits("indices", indices, self._paged_kv_indices_buf)
-            self._reserve_once(arguments, len(self._paged_kv_indices_buf))
+            self._reserve_once(arguments, len(self._paged_kv_indices_buf), q_len_per_req)
         self._engine.plan(**arguments)
         if self._use_cuda_graph:  # for whoever reads them; the plan has copies
             self._static_copy("indptr", indptr, self._paged_kv_indptr_buf)
