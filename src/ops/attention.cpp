@@ -102,15 +102,23 @@ struct BatchAttention::Impl {
     has_plan = false;
   }
 
-  // A plan on a stream that captures must not need memory that moves, from then on.
-  void check_capture(Stream stream) const {
-    if (!is_capturing(stream)) return;
-    if (context.reserved) {
+  // Whether `stream` captures: then a plan must not need memory that moves, from then on. Outside a
+  // graph it must leave page ids where captured runs that have no plan with them in the graph read
+  // them: in `table`, or, null, in memory of the engine.
+  bool check_capture(const char* op, Stream stream, const void* table) const {
+    if (is_capturing(stream)) {
+      if (!context.reserved) {
+        check::fail(op, "stream", "one that captures a CUDA graph", "a call of reserve() before");
+      }
       captured = true;
-      return;
+      return true;
     }
-    check::fail("attention.plan", "stream", "one that captures a CUDA graph",
-                "a call of reserve() before");
+    if (captured_table && *captured_table != table) {
+      check::fail(op, "table", table ? "page ids on the device" : "page ids of plan()",
+                  *captured_table ? "the table on the device that a captured run reads"
+                                  : "page ids of plan(), which a captured run reads");
+    }
+    return false;
   }
   bool is_capturing(Stream stream) const {
     bool capturing = false;
@@ -154,9 +162,9 @@ struct BatchAttention::Impl {
       adopt(&pages.indices, stream);
       return;
     }
-    const bool capturing = is_capturing(stream);
-    if (capturing && next.checked) fail_checked(kOp);
-    captured = captured || capturing;
+    const void* pages = table.block_tables ? table.block_tables->data : table.kv_indices->data;
+    next.captured = check_capture(kOp, stream, pages);
+    if (next.captured && next.checked) fail_checked(kOp);
     dispatch(
         kOp, device(), [] {},
         [&] { cuda::attention_plan(device().index, metadata.device_plan(next, table), stream); });
@@ -187,6 +195,7 @@ struct BatchAttention::Impl {
     if (device().is_cuda() && (current.reserved || checks_pages) && is_capturing(stream)) {
       if (checks_pages) fail_checked(kOp);
       captured = true;
+      if (!current.captured) captured_table = metadata.table(current);
     }
     kernels::AttentionParams params = fill_params(args, current);
     metadata.fill(params);
@@ -232,6 +241,8 @@ struct BatchAttention::Impl {
   Buffer own_partials;
   float* partials = nullptr;  // of the current plan: in the workspace or in own_partials
   mutable std::atomic<bool> captured = false;  // a plan or run on reserved memory
+  // Where the last captured run reads page ids: see check_capture().
+  mutable std::optional<const void*> captured_table;
 };
 
 BatchAttention::BatchAttention(Device device) : impl_(std::make_unique<Impl>(device)) {}
@@ -256,16 +267,18 @@ void BatchAttention::reserve(const AttentionShape& shape, const AttentionReserva
 void BatchAttention::plan(const AttentionShape& shape, const TensorView& qo_indptr,
                           const PageTable& table, const AttentionPlanOptions& options,
                           Stream stream) {
-  impl_->check_capture(stream);
+  const bool captured = impl_->check_capture("attention.plan", stream, nullptr);
   plan_paged(impl_->context, shape, qo_indptr, table, options, impl_->next);
+  impl_->next.captured = captured;
   impl_->adopt(&table.indices, stream);
 }
 
 void BatchAttention::plan(const AttentionShape& shape, const TensorView& qo_indptr,
                           const TensorView& kv_indptr, const AttentionPlanOptions& options,
                           Stream stream) {
-  impl_->check_capture(stream);
+  const bool captured = impl_->check_capture("attention.plan", stream, nullptr);
   plan_ragged(impl_->context, shape, qo_indptr, kv_indptr, options, impl_->next);
+  impl_->next.captured = captured;
   impl_->adopt(nullptr, stream);
 }
 

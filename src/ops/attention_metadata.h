@@ -43,6 +43,11 @@ class AttentionMetadata {
   // Sets the array pointers of `params`.
   void fill(kernels::AttentionParams& params) const;
 
+  // The caller's page ids on the device that `planned`, the last plan, reads; null: copies of them.
+  const void* table(const PlannedAttention& planned) const {
+    return planned.on_device ? arrays_.kv_indices : nullptr;
+  }
+
   // Of the last device_plan(): [1], the first request that does not fit.
   const std::int32_t* first_bad() const { return first_bad_; }
 

@@ -69,6 +69,7 @@ void begin(const PlanningContext& context, const AttentionShape& shape,
   planned.checked = options.checked || env::flag("QUIRE_CHECKED");
   planned.reserved = context.reserved.has_value();
   planned.on_device = false;
+  planned.captured = false;
 }
 
 // Kernel and extent of the reservation.

@@ -25,6 +25,7 @@ struct PlannedAttention {
   AttentionExtent extent;
   bool checked = false;
   bool reserved = false;         // extent is the reservation's
+  bool captured = false;         // made on a stream that captures a CUDA graph
   bool on_device = false;        // lengths, work list and page ids are the device's
   std::int64_t num_indices = 0;  // page ids that kernels may read
   std::int64_t max_total_q = 0;  // rows that q may have

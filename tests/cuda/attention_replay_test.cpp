@@ -180,5 +180,44 @@ TEST_F(AttentionReplay, WhatAGraphCannotHoldIsRefused) {
                "none: a CUDA graph holds the addresses of the last one");
 }
 
+// A captured run holds the address of its page ids.
+TEST_F(AttentionReplay, PageIdsStayWhereACapturedRunReadsThem) {
+  const HostTable host(kSteps[0]);
+  const TestTensor seq_lens = TestTensor::ints({1, 1, 1});
+  const TestTensor tables =
+      TestTensor::from(std::vector<double>(kPages), {kBatch, kMaxPages}, DType::i32);
+  const TestTensor others =
+      TestTensor::from(std::vector<double>(kPages), {kBatch, kMaxPages}, DType::i32);
+  const auto plan_on_device = [&](BatchAttention& attention, const TestTensor& table,
+                                  Stream stream) {
+    attention.plan_on_device(kShape, 1, {.seq_lens = seq_lens, .block_tables = table.view()}, {},
+                             stream);
+  };
+  RecordedGraph graph;
+  BatchAttention by_host(test_device()), by_device(test_device());
+  by_host.reserve(kShape, kRoom);
+  by_device.reserve(kShape, kRoom);
+  by_host.plan(kShape, host.qo_indptr(), host.view(), {}, graph.stream());
+  plan_on_device(by_device, tables, graph.stream());
+  for (BatchAttention* attention : {&by_host, &by_device}) run(*attention, graph.stream());
+  graph.begin_capture();
+  for (BatchAttention* attention : {&by_host, &by_device}) run(*attention, graph.stream());
+  graph.end_capture();
+  by_host.plan(kShape, host.qo_indptr(), host.view(), {}, graph.stream());
+  plan_on_device(by_device, tables, graph.stream());
+  expect_errors({
+      {[&] { plan_on_device(by_host, tables, graph.stream()); }, ErrorCode::invalid_argument,
+       "attention.plan_on_device: table: got page ids on the device, expected page ids of plan(), "
+       "which a captured run reads"},
+      {[&] { plan_on_device(by_device, others, graph.stream()); }, ErrorCode::invalid_argument,
+       "attention.plan_on_device: table: got page ids on the device, expected the table on the "
+       "device that a captured run reads"},
+      {[&] { by_device.plan(kShape, host.qo_indptr(), host.view(), {}, graph.stream()); },
+       ErrorCode::invalid_argument,
+       "attention.plan: table: got page ids of plan(), expected the table on the device that a "
+       "captured run reads"},
+  });
+}
+
 }  // namespace
 }  // namespace quire::test
