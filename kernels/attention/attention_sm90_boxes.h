@@ -21,6 +21,12 @@ struct Sm90BoxProducer {
     for (int count = 0;; ++count) {
       const Sm90Item& t = smem.wait_item(count);
       const int stage = count % kLayout.q_stages;
+      const int token = t.first_q_row + t.first_token;
+      if (kLayout.q_stages == 1 && t.num_tiles > 0) {  // it cannot come before it is needed
+        for (int panel = 0; panel < kLayout.qk_panels; ++panel) {
+          tile::tma::prefetch_4d(params.q, panel * kLayout.panel_columns, 0, token, t.kv_head);
+        }
+      }
       smem.q_empty(stage).wait((count / kLayout.q_stages & 1) ^ 1);
       tile::Mbarrier& full = smem.q_full(stage);
       if (t.num_tiles == 0) {
@@ -31,8 +37,7 @@ struct Sm90BoxProducer {
 #pragma unroll
       for (int panel = 0; panel < kLayout.qk_panels; ++panel) {
         tile::tma::load_4d(smem.q(stage) + panel * (c.tile_q * 128), params.q, full,
-                           panel * kLayout.panel_columns, 0, t.first_q_row + t.first_token,
-                           t.kv_head);
+                           panel * kLayout.panel_columns, 0, token, t.kv_head);
       }
     }
   }
