@@ -48,8 +48,8 @@ constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {
   // 64 K registers a block of at most 4 warpgroups; multiples of 8.
   // At most 504 for three warpgroups, 512 for two or four. Gathering takes registers, boxes few.
   const bool one = l.consumers == 1, three = l.consumers == 3;
-  l.producer_registers = one ? 160 : three ? 32 : c.boxes ? 40 : 88;
-  l.consumer_registers = one ? 240 : three ? 160 : c.boxes ? 232 : 208;
+  l.producer_registers = one ? 160 : three ? 32 : c.boxes ? 40 : 72;
+  l.consumer_registers = one ? 240 : three ? 160 : c.boxes ? 232 : 216;
   if (transposes) {
     l.producer_registers = c.boxes ? 40 : 96;
     l.transposer_registers = 48;
@@ -62,8 +62,10 @@ constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {
   l.q_stage_bytes = c.tile_q * l.qk_panels * 128;
   l.k_stage_bytes = c.tile_kv * l.qk_panels * 128;
   l.v_stage_bytes = c.tile_kv * l.vo_panels * 128;
-  l.k_stages = c.num_stages;
-  l.v_stages = c.num_stages > 2 ? c.num_stages - 1 : c.num_stages;
+  // The third stage goes to what is longer on its way or in use: gathered V comes late.
+  const bool third = c.num_stages > 2;
+  l.k_stages = third && !c.boxes ? c.num_stages - 1 : c.num_stages;
+  l.v_stages = third && c.boxes ? c.num_stages - 1 : c.num_stages;
   if (transposes) {
     l.v_stages = l.raw_v_stages = 2;
     l.raw_v_stage_bytes = l.v_stage_bytes;

@@ -126,7 +126,7 @@ struct Sm90Smem {
   __forceinline__ void init_barriers() const {
     constexpr int kEmpty = 4 * kLayout.consumers;
     constexpr int kQFull = c.boxes ? 1 : tile::kWarpgroupSize,
-                  kKvFull = c.boxes ? 1 : tile::kWarpSize;
+                  kKvFull = c.boxes ? 1 : 2 * tile::kWarpSize;
     for (int i = 0; i < kSm90ItemSlots; ++i) item_full(i).init(1), item_empty(i).init(kEmpty);
     for (int i = 0; i < kLayout.q_stages; ++i) q_full(i).init(kQFull), q_empty(i).init(kEmpty);
     for (int i = 0; i < kLayout.k_stages; ++i) k_full(i).init(kKvFull), k_empty(i).init(kEmpty);
