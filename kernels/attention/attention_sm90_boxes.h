@@ -47,7 +47,7 @@ struct Sm90BoxProducer {
   template <bool is_v>
   __forceinline__ void load_kv() const {
     constexpr int kStages = Sm90Smem<c>::template kv_stages<is_v>();
-    constexpr int kPanels = is_v ? kLayout.vo_panels : kLayout.qk_panels;
+    constexpr int kPanels = is_v ? kLayout.v_panels : kLayout.k_panels;
     constexpr int kBytes = kPanels * c.tile_kv * 128;
     const AttentionParams& p = params.attention;
     const int lane = tile::lane_index();
@@ -73,7 +73,7 @@ struct Sm90BoxProducer {
         if (row < c.tile_kv) {
           const int panel = lane % kPanels;
           tile::tma::load_4d(to.data + panel * (c.tile_kv * 128) + row * 128,
-                             is_v ? params.v : params.k, to.full, panel * kLayout.panel_columns,
+                             is_v ? params.v : params.k, to.full, panel * kLayout.kv_panel_columns,
                              slot, t.kv_head, page);
         }
         ring.advance();

@@ -16,7 +16,6 @@ struct Sm90RowProducer {
   // Of a tile of K or V, for a warp: every second one.
   static constexpr int kBlocks = (c.tile_kv + 2 * kBlock - 1) / (2 * kBlock);
   static constexpr int kChunkBytes = 16;  // copied at a time
-  static constexpr int kElementBytes = size_bytes(c.q_dtype);
 
   const AttentionSm90Params& params;
   const Sm90Smem<c> smem;
@@ -34,7 +33,7 @@ struct Sm90RowProducer {
   // Eight lanes copy the 128 bytes that a row has of a panel: whole sectors, all banks, and one
   // exchange of the number serves every panel. Rows of 8 bits end in zeros where their last k-step
   // does not end.
-  template <int rows, int chunks>
+  template <int rows, int chunks, class Element>
   __forceinline__ void gather(u8* stage, int first, const Rows& from, u32 number) const {
     constexpr int kPadded = is_fp8(c.q_dtype) ? chunks + chunks % 2 : chunks;
     const int lane = tile::lane_index();
@@ -50,9 +49,8 @@ struct Sm90RowProducer {
       for (int panel = 0; panel * 8 < kPadded; ++panel) {
         if (kPadded % 8 != 0 && panel * 8 + lane % 8 >= kPadded) continue;
         const bool padding = kPadded > chunks && panel * 8 + lane % 8 >= chunks;
-        copy_chunk<c.aligned>(reinterpret_cast<u16*>(dst + panel * (rows * 128)),
-                              reinterpret_cast<const u16*>(src + panel * (8 * kChunkBytes)),
-                              source != kAbsent && !padding);
+        copy_chunk<c.aligned, Element>(dst + panel * (rows * 128), src + panel * (8 * kChunkBytes),
+                                       source != kAbsent && !padding);
       }
     }
   }
@@ -88,7 +86,8 @@ struct Sm90RowProducer {
         const PackedRow at = packed_row(t, row, p.group_size);
         number = params.q_rows.number(t.first_q_row + at.token, at.head);
       }
-      gather<c.tile_q, c.head_dim_qk * kElementBytes / kChunkBytes>(
+      using Element = tile::word_t<size_bytes(c.q_dtype)>;
+      gather<c.tile_q, c.head_dim_qk * sizeof(Element) / kChunkBytes, Element>(
           smem.q(stage), first, {static_cast<const u8*>(p.q), params.q_rows.unit}, number);
     }
     asked_for(smem.q_full(stage));
@@ -132,10 +131,11 @@ struct Sm90RowProducer {
   template <bool is_v>
   __forceinline__ void load_tile(const Sm90Item& t, int tile, const Pages& pages, int count) {
     constexpr int kStages = Sm90Smem<c>::template kv_stages<is_v>();
-    constexpr int kChunks = (is_v ? c.head_dim_vo : c.head_dim_qk) * kElementBytes / kChunkBytes;
+    using Element = tile::word_t<size_bytes(c.kv_dtype)>;
+    constexpr int kBytes = (is_v ? c.head_dim_vo : c.head_dim_qk) * sizeof(Element);
     const AttentionParams& p = params.attention;
     const RowNumbers& rows = is_v ? params.v_rows : params.k_rows;
-    const i64 head = t.kv_head * (is_v ? p.v_head_stride : p.k_head_stride) * kElementBytes;
+    const i64 head = t.kv_head * (is_v ? p.v_head_stride : p.k_head_stride) * i64{sizeof(Element)};
     const Rows from{static_cast<const u8*>(is_v ? p.v : p.k) + head, rows.unit};
     const int stage = count % kStages;
     const auto to = [&] { return smem.template kv_stage<is_v>(stage); };
@@ -143,7 +143,8 @@ struct Sm90RowProducer {
 #pragma unroll
     for (int i = 0; i < kBlocks; ++i) {
       if (c.tile_kv % (2 * kBlock) != 0 && block_row(i) >= c.tile_kv) continue;
-      gather<c.tile_kv, kChunks>(to().data, block_row(i), from, number_of(t, rows, tile, pages, i));
+      gather<c.tile_kv, kBytes / kChunkBytes, Element>(to().data, block_row(i), from,
+                                                       number_of(t, rows, tile, pages, i));
     }
     asked_for(to().full);
   }

@@ -227,6 +227,14 @@ void add_fp8_caches(std::vector<AttentionCase>& cases) {
     c.custom_mask = c.causal = c.head_scales = true;
     c.window_left = 20;
   });
+  for (const int page_size : {0, 1, 16, 48, 64}) {
+    add(mixed("kv_f8_many_tiles_page" + std::to_string(page_size)), [&](AttentionCase& c) {
+      if (is_emulated()) c.shape.num_qo_heads = 4, c.shape.num_kv_heads = 2;
+      c.qo_lens = {1, 40, 30}, c.kv_lens = {300, 300, 129};
+      c.causal = c.head_scales = true;
+      c.shape.page_size = page_size;
+    });
+  }
   for (const bool prefill : {false, true}) {
     const std::string suffix = prefill ? "_mixed" : "_decode";
     const auto base = [&](const std::string& name) {
@@ -318,6 +326,7 @@ void add_fp8_queries(std::vector<AttentionCase>& cases) {
     }
   }
   add(mixed("full"), [](AttentionCase&) {});
+  add(mixed("odd_strides"), [](AttentionCase& c) { c.odd_stride = 3; });
   add(mixed("many_tiles"), [](AttentionCase& c) {
     c.qo_lens = {1, 40, 30}, c.kv_lens = {300, 300, 129};
     c.causal = true;
