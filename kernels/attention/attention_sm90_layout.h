@@ -58,7 +58,7 @@ constexpr void set_registers(const AttentionConfig& c, Sm90Layout& l) {
   l.consumer_registers = one ? 240 : three ? 160 : c.boxes ? 232 : 216;
   if (l.first_consumer == 2) {
     l.producer_registers = c.boxes ? 40 : 64;
-    l.preparer_registers = 48;
+    l.preparer_registers = one ? 96 : c.boxes ? 56 : 48;
     l.consumer_registers = one ? 240 : c.boxes ? 208 : 200;
   }
 }

@@ -257,29 +257,15 @@ void add_fp8_caches(std::vector<AttentionCase>& cases) {
   }
 }
 
-void add_fp8_queries(std::vector<AttentionCase>& cases) {
-  if (is_emulated() && !wants_hopper()) {
-    return;  // not_implemented there; see attention_errors_test.cpp
-  }
-  for (const DType o : {DType::bf16, DType::f16, DType::f32}) {
-    for (const bool prefill : {false, true}) {
-      const std::string suffix = "_f8_" + std::string(name(o));
-      AttentionCase c = prefill ? mixed("mixed" + suffix) : decode("decode" + suffix);
-      c.shape.q_dtype = c.shape.kv_dtype = DType::f8e4m3;
-      c.shape.o_dtype = o;
-      c.head_scales = prefill;
-      c.causal = prefill;
-      c.q_tensor_scale = 0.5f;
-      c.logits_soft_cap = prefill ? 4 : 0;
-      cases.push_back(c);
-    }
-  }
-  const auto add = [&cases](AttentionCase c, auto&& change) {
-    c.name = "q_f8_" + c.name;
-    c.shape.q_dtype = c.shape.kv_dtype = DType::f8e4m3;
-    change(c);
-    cases.push_back(c);
-  };
+void add_fp8_query(std::vector<AttentionCase>& cases, AttentionCase c, auto&& change) {
+  c.name = "q_f8_" + c.name;
+  c.shape.q_dtype = c.shape.kv_dtype = DType::f8e4m3;
+  change(c);
+  cases.push_back(c);
+}
+
+void add_fp8_query_shapes(std::vector<AttentionCase>& cases) {
+  const auto add = [&](AttentionCase c, auto&& change) { add_fp8_query(cases, c, change); };
   for (const int page_size : {0, 1, 5, 16, 48, 64}) {
     for (const bool packed : {false, true}) {
       const std::string name = "page" + std::to_string(page_size) + (packed ? "_packed_hnd" : "");
@@ -325,6 +311,10 @@ void add_fp8_queries(std::vector<AttentionCase>& cases) {
           });
     }
   }
+}
+
+void add_fp8_query_options(std::vector<AttentionCase>& cases) {
+  const auto add = [&](AttentionCase c, auto&& change) { add_fp8_query(cases, c, change); };
   add(mixed("full"), [](AttentionCase&) {});
   add(mixed("odd_strides"), [](AttentionCase& c) { c.odd_stride = 3; });
   add(mixed("many_tiles"), [](AttentionCase& c) {
@@ -365,6 +355,27 @@ void add_fp8_queries(std::vector<AttentionCase>& cases) {
     c.kv_lens = {is_emulated() ? 300 : 3001};
     c.shape.num_kv_heads = 1;
   });
+}
+
+void add_fp8_queries(std::vector<AttentionCase>& cases) {
+  if (is_emulated() && !wants_hopper()) {
+    return;  // not_implemented there; see attention_errors_test.cpp
+  }
+  for (const DType o : {DType::bf16, DType::f16, DType::f32}) {
+    for (const bool prefill : {false, true}) {
+      const std::string suffix = "_f8_" + std::string(name(o));
+      AttentionCase c = prefill ? mixed("mixed" + suffix) : decode("decode" + suffix);
+      c.shape.q_dtype = c.shape.kv_dtype = DType::f8e4m3;
+      c.shape.o_dtype = o;
+      c.head_scales = prefill;
+      c.causal = prefill;
+      c.q_tensor_scale = 0.5f;
+      c.logits_soft_cap = prefill ? 4 : 0;
+      cases.push_back(c);
+    }
+  }
+  add_fp8_query_shapes(cases);
+  add_fp8_query_options(cases);
 }
 
 std::vector<AttentionCase> all_cases() {
