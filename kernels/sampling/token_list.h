@@ -1,0 +1,95 @@
+// The largest tokens of a row as a sorted list in the shared memory of one block: what is left to
+// do when top-k keeps only a few.
+#pragma once
+
+#include "sampling/row_search.h"
+
+namespace quire::kernels {
+
+// Descending; `size` elements, filled up with zeros to a power of two.
+template <int threads>
+inline void sort_list(u64* list, int size) {
+  int padded = 2;
+  while (padded < size) padded *= 2;
+  for (int i = size + tile::thread_index(); i < padded; i += threads) list[i] = 0;
+  tile::sync_block();
+  for (int run = 2; run <= padded; run *= 2) {
+    for (int step = run / 2; step > 0; step /= 2) {
+      for (int i = tile::thread_index(); i < padded / 2; i += threads) {
+        const int low = 2 * i - (i & (step - 1));
+        const bool descending = (low & run) == 0;
+        const u64 a = list[low], b = list[low + step];
+        if ((a < b) == descending) {
+          list[low] = b;
+          list[low + step] = a;
+        }
+      }
+      tile::sync_block();
+    }
+  }
+}
+
+constexpr u64 list_entry(u32 key, i32 index) { return join_words(key, ~static_cast<u32>(index)); }
+constexpr u32 entry_key(u64 entry) { return static_cast<u32>(entry >> 32); }
+constexpr i32 entry_index(u64 entry) { return static_cast<i32>(~static_cast<u32>(entry)); }
+
+// All tokens down to position `last` from the largest, in the first block's list, unsorted; there
+// are at most kListCapacity. Returns their number. Other blocks than the first may end then.
+template <RowConfig c>
+inline int gather_list(ClusterRow<c>& row, u32 last) {
+  RowMemory& memory = row.memory;
+  auto* count = reinterpret_cast<u32*>(&memory.list_size);
+  row.for_each([&](i32 i, u32 key) {
+    if (key != 0 && row.largest - key <= last) {
+      memory.list[tile::atomic_add(count, 1u)] = list_entry(key, i);
+    }
+  });
+  tile::sync_block();
+  const auto mine = static_cast<int>(*count);
+  const ClusterSum sum = row.cluster_sum(static_cast<u64>(mine));
+  if constexpr (c.cluster > 1) {
+    u64* list = ClusterRow<c>::of_block(memory.list, 0);
+    if (!row.is_leader()) {
+      for (int i = tile::thread_index(); i < mine; i += c.threads) {
+        list[static_cast<int>(sum.before) + i] = memory.list[i];
+      }
+    }
+    row.sync();
+  }
+  return static_cast<int>(sum.total);
+}
+
+// A list's entries dealt out to the threads, as runs.
+template <int threads>
+struct ListRun {
+  int first, last;
+  explicit ListRun(int size) {
+    const int run = tile::ceil_div(size, threads);
+    first = tile::min_of(tile::thread_index() * run, size);
+    last = tile::min_of(first + run, size);
+  }
+};
+
+// The entry at which the running mass of the first `size` reaches `needed`, from 1 to their total.
+template <RowConfig c>
+inline int find_entry(ClusterRow<c>& row, int size, u64 needed, u64 before, u64 mine) {
+  u64* place = row.memory.place;
+  if (before < needed && needed <= before + mine) {
+    const ListRun<c.threads> run(size);
+    int i = run.first;
+    for (u64 mass = before; (mass += row.mass(entry_key(row.memory.list[i]))) < needed;) ++i;
+    place[0] = static_cast<u64>(i);
+  }
+  tile::sync_block();
+  return static_cast<int>(place[0]);
+}
+
+template <RowConfig c>
+inline PrefixSum list_masses(ClusterRow<c>& row, int size, u64& mine) {
+  const ListRun<c.threads> run(size);
+  mine = 0;
+  for (int i = run.first; i < run.last; ++i) mine += row.mass(entry_key(row.memory.list[i]));
+  return block_prefix_sum<c.threads>(mine, row.memory.warp_sums);
+}
+
+}  // namespace quire::kernels

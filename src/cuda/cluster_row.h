@@ -1,0 +1,44 @@
+// What the launches of kernels over rows of the vocabulary (kernels/sampling/cluster_row.h) share.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+#include "cuda/launch.h"
+#include "sampling/row_types.h"
+
+namespace quire::cuda {
+
+// A tensor of rows that a kernel reads or writes.
+struct RowAccess {
+  const void* data;
+  std::int64_t stride;  // elements
+  kernels::DType dtype;
+};
+
+// How rows are best read on the device: the first access is the input's.
+kernels::RowConfig row_config(kernels::RowKeys keys, std::int32_t vocab,
+                              std::initializer_list<RowAccess> accesses, int device_index);
+
+// `name` is the kernel, its entry point and its header below `folder`. min_blocks_per_sm: blocks of
+// long rows on a multiprocessor that there must be registers for.
+jit::KernelSpec row_spec(const std::string& folder, const std::string& name,
+                         const std::string& params_type, const kernels::RowConfig& config,
+                         std::int64_t vocab, int min_blocks_per_sm = 2);
+
+// Every configuration that row_config() can give for this dtype and these keys.
+std::vector<ListedKernel> row_kernels(const std::string& folder, const std::string& name,
+                                      const std::string& params_type, kernels::DType dtype,
+                                      kernels::RowKeys keys, int min_blocks_per_sm = 2);
+
+// Clusters of blocks, one a row.
+template <class Params>
+void launch_rows(const jit::KernelSpec& spec, std::int64_t rows, int device_index, Stream stream,
+                 const Params& params) {
+  launch(get_kernel(spec, device_index),
+         static_cast<unsigned>(rows * spec.cluster_blocks), 1, stream, params);
+}
+
+}  // namespace quire::cuda
