@@ -16,3 +16,4 @@
 #include "quire/rope.h"
 #include "quire/sampling.h"
 #include "quire/tensor.h"
+#include "quire/topk.h"

@@ -59,9 +59,11 @@ struct ClusterRow {
   u32 largest = 0;        // key of the whole row; NaN and what is no probability come out on top
   WeightScale weights{};  // of logits
 
-  ClusterRow(const void* rows, i64 first, i32 vocab)
+  // The row of `vocab` elements from number `first`. The kernel may use `own_bytes` of shared memory
+  // behind the header; a multiple of 16.
+  ClusterRow(const void* rows, i64 first, i32 vocab, i32 own_bytes = 0)
       : memory(*reinterpret_cast<RowMemory*>(tile::shared_memory())),
-        keys(reinterpret_cast<u32*>(tile::shared_memory() + kRowHeaderBytes)),
+        keys(reinterpret_cast<u32*>(tile::shared_memory() + kRowHeaderBytes + own_bytes)),
         data(static_cast<const T*>(rows) + first),
         vocab(vocab),
         rank(tile::block_index() % c.cluster) {
@@ -146,6 +148,8 @@ struct ClusterRow {
               mine = tile::max_of(mine, ordered_key(words[i]));
             } else {
               words[i] = key_of(values[i]);
+              // Rows of numbers may end inside an access.
+              if (c.keys == RowKeys::ordered && at + i >= end) words[i] = 0;
               mine = tile::max_of(mine, words[i]);
             }
           }
@@ -211,8 +215,11 @@ struct ClusterRow {
         }
       }
     } else {
-      for_each_element<c.vec_elems, 1>(data, first, last, reader, num_readers,
-                                       [&](i32 i, float x) { visit(i, key_of(x)); });
+      constexpr int kLoads = c.keys == RowKeys::weights ? 1 : 2;
+      for_each_element<c.vec_elems, kLoads>(
+          data, first, last, reader, num_readers, [&](i32 i, float x) {
+            if (c.keys != RowKeys::ordered || i < last) visit(i, key_of(x));
+          });
     }
   }
   template <class Visit>

@@ -134,8 +134,9 @@ inline Crossing find_count(ClusterRow<c>& row, u64 count, u64 enough) {
 }
 
 // The prefix that ends with the last of the tokens which `crossing` needs; each of them weighs
-// `each`, and `crossing` is down to one key.
-template <RowConfig c>
+// `each`, and `crossing` is down to one key. `reverse`: the tokens of one key are ordered by
+// descending index; the cut's last index is then vocab - 1 minus it.
+template <RowConfig c, bool reverse = false>
 inline TokenCut cut_at(ClusterRow<c>& row, const Crossing& crossing, u64 each, TokenCut within) {
   const u32 key = row.largest - crossing.first;
   const u64 ties = (crossing.needed + each - 1) / each;
@@ -146,7 +147,8 @@ inline TokenCut cut_at(ClusterRow<c>& row, const Crossing& crossing, u64 each, T
   const Crossing last = find_crossing(
       row, shift, 0,
       [&](auto&& add) {
-        row.for_each([&](i32 i, u32 k) {
+        row.for_each([&](i32 index, u32 k) {
+          const i32 i = reverse ? row.vocab - 1 - index : index;
           if (k == key && all.keeps(k, i)) add(static_cast<u32>(i), 1u);
         });
       },

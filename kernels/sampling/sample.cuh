@@ -146,7 +146,9 @@ inline void sample_valid(const SampleParams& p, ClusterRow<c>& row, const RowFil
     if (crossing.exists && crossing.above + crossing.within <= kListCapacity) {
       const bool counts_all = filter.joint && filter.top_p < 1.f;
       const u64 all_mass = counts_all ? kept_mass(row, kKeepAll) : 0;
-      const int size = gather_list(row, crossing.last);
+      const int size = gather_list(row, row.memory.list, [&](i32 i, u32 key) {
+        return key != 0 && row.largest - key <= crossing.last ? list_entry(key, i) : 0;
+      });
       if (row.is_leader()) draw_from_list(p, row, filter, size, all_mass, row_index);
       return;
     }

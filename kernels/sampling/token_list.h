@@ -33,25 +33,24 @@ constexpr u64 list_entry(u32 key, i32 index) { return join_words(key, ~static_ca
 constexpr u32 entry_key(u64 entry) { return static_cast<u32>(entry >> 32); }
 constexpr i32 entry_index(u64 entry) { return static_cast<i32>(~static_cast<u32>(entry)); }
 
-// All tokens down to position `last` from the largest, in the first block's list, unsorted; there
-// are at most kListCapacity. Returns their number. Other blocks than the first may end then.
-template <RowConfig c>
-inline int gather_list(ClusterRow<c>& row, u32 last) {
-  RowMemory& memory = row.memory;
-  auto* count = reinterpret_cast<u32*>(&memory.list_size);
+// All entries that `entry(index, key)` gives other than 0, in the first block's `list`, unsorted;
+// they must fit into it. `list` is at the same place in every block, and nobody uses it. Returns
+// their number. Other blocks than the first may end then.
+template <RowConfig c, class Entry>
+inline int gather_list(ClusterRow<c>& row, u64* list, Entry&& entry) {
+  auto* count = reinterpret_cast<u32*>(&row.memory.list_size);
   row.for_each([&](i32 i, u32 key) {
-    if (key != 0 && row.largest - key <= last) {
-      memory.list[tile::atomic_add(count, 1u)] = list_entry(key, i);
-    }
+    const u64 x = entry(i, key);
+    if (x != 0) list[tile::atomic_add(count, 1u)] = x;
   });
   tile::sync_block();
   const auto mine = static_cast<int>(*count);
   const ClusterSum sum = row.cluster_sum(static_cast<u64>(mine));
   if constexpr (c.cluster > 1) {
-    u64* list = ClusterRow<c>::of_block(memory.list, 0);
+    u64* all = ClusterRow<c>::of_block(list, 0);
     if (!row.is_leader()) {
       for (int i = tile::thread_index(); i < mine; i += c.threads) {
-        list[static_cast<int>(sum.before) + i] = memory.list[i];
+        all[static_cast<int>(sum.before) + i] = list[i];
       }
     }
     row.sync();

@@ -34,39 +34,35 @@ int vec_elems(std::int32_t vocab, std::initializer_list<RowAccess> accesses) {
 
 }  // namespace
 
-RowConfig row_config(RowKeys keys, std::int32_t vocab, std::initializer_list<RowAccess> accesses,
-                     int device_index) {
+RowConfig row_config(const RowKernel& kernel, RowKeys keys, std::int32_t vocab,
+                     std::initializer_list<RowAccess> accesses, int device_index) {
   const DeviceLimits& limits = device_limits(device_index);
   RowConfig config{.dtype = accesses.begin()->dtype,
                    .keys = keys,
                    .vec_elems = vec_elems(vocab, accesses),
                    .threads = vocab <= kShortRow ? kShortRowThreads : kLongRowThreads};
   if (vocab > kOneBlockRow && limits.compute_major >= 9) config.cluster = kClusterBlocks;
-  config.held = row_memory_bytes(config, vocab) <= limits.max_smem_per_block;
+  config.held = row_memory_bytes(config, vocab) + kernel.own_bytes <= limits.max_smem_per_block;
   return config;
 }
 
-jit::KernelSpec row_spec(const std::string& folder, const std::string& name,
-                         const std::string& params_type, const RowConfig& config,
-                         std::int64_t vocab, int min_blocks_per_sm) {
+jit::KernelSpec row_spec(const RowKernel& kernel, const RowConfig& config, std::int32_t vocab) {
   jit::KernelSpec spec;
-  spec.name = name;
-  spec.header = folder + "/" + name + ".cuh";
-  spec.function = name;
+  spec.name = kernel.name;
+  spec.header = std::string(kernel.folder) + "/" + kernel.name + ".cuh";
+  spec.function = kernel.name;
   spec.config_type = "RowConfig";
   spec.config = jit::config_literal(config);
-  spec.params_type = params_type;
+  spec.params_type = kernel.params_type;
   spec.threads_per_block = config.threads;
   spec.cluster_blocks = config.cluster;
-  spec.min_blocks_per_sm = config.threads == kLongRowThreads ? min_blocks_per_sm : 1;
+  spec.min_blocks_per_sm = config.threads == kLongRowThreads ? kernel.min_blocks_per_sm : 1;
   spec.dynamic_smem_bytes =
-      static_cast<std::size_t>(row_memory_bytes(config, static_cast<std::int32_t>(vocab)));
+      static_cast<std::size_t>(row_memory_bytes(config, vocab) + kernel.own_bytes);
   return spec;
 }
 
-std::vector<ListedKernel> row_kernels(const std::string& folder, const std::string& name,
-                                      const std::string& params_type, DType dtype, RowKeys keys,
-                                      int min_blocks_per_sm) {
+std::vector<ListedKernel> row_kernels(const RowKernel& kernel, DType dtype, RowKeys keys) {
   struct Mode {
     int threads, cluster;
     bool held;
@@ -90,8 +86,7 @@ std::vector<ListedKernel> row_kernels(const std::string& folder, const std::stri
                              .threads = mode.threads,
                              .cluster = mode.cluster,
                              .held = mode.held};
-      list.push_back({.spec = row_spec(folder, name, params_type, config, mode.vocab,
-                                       min_blocks_per_sm),
+      list.push_back({.spec = row_spec(kernel, config, mode.vocab),
                       .min_arch = mode.min_arch,
                       .max_arch = mode.max_arch,
                       .preset = mode.preset && vec > 1});

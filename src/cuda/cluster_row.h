@@ -18,20 +18,24 @@ struct RowAccess {
   kernels::DType dtype;
 };
 
+struct RowKernel {
+  const char* folder;
+  const char* name;  // of the kernel, its entry point and its header in `folder`
+  const char* params_type;
+  int min_blocks_per_sm = 2;  // of long rows, that there must be registers for
+  int own_bytes = 0;          // shared memory behind the header of the row's
+};
+
 // How rows are best read on the device: the first access is the input's.
-kernels::RowConfig row_config(kernels::RowKeys keys, std::int32_t vocab,
+kernels::RowConfig row_config(const RowKernel& kernel, kernels::RowKeys keys, std::int32_t vocab,
                               std::initializer_list<RowAccess> accesses, int device_index);
 
-// `name` is the kernel, its entry point and its header below `folder`. min_blocks_per_sm: blocks of
-// long rows on a multiprocessor that there must be registers for.
-jit::KernelSpec row_spec(const std::string& folder, const std::string& name,
-                         const std::string& params_type, const kernels::RowConfig& config,
-                         std::int64_t vocab, int min_blocks_per_sm = 2);
+jit::KernelSpec row_spec(const RowKernel& kernel, const kernels::RowConfig& config,
+                         std::int32_t vocab);
 
 // Every configuration that row_config() can give for this dtype and these keys.
-std::vector<ListedKernel> row_kernels(const std::string& folder, const std::string& name,
-                                      const std::string& params_type, kernels::DType dtype,
-                                      kernels::RowKeys keys, int min_blocks_per_sm = 2);
+std::vector<ListedKernel> row_kernels(const RowKernel& kernel, kernels::DType dtype,
+                                      kernels::RowKeys keys);
 
 // Clusters of blocks, one a row.
 template <class Params>

@@ -13,10 +13,15 @@ using kernels::DType;
 using kernels::RowConfig;
 using kernels::RowKeys;
 
-constexpr const char* kFolder = "sampling";
+constexpr RowKernel kSample{.folder = "sampling", .name = "sample", .params_type = "SampleParams"};
+constexpr RowKernel kFilterRows{
+    .folder = "sampling", .name = "filter_rows", .params_type = "FilterRowsParams"};
+constexpr RowKernel kSoftmax{.folder = "sampling",
+                             .name = "softmax",
+                             .params_type = "SoftmaxParams",
+                             .min_blocks_per_sm = 3};  // while one writes, others read
 constexpr int kArgmaxThreads[] = {128, 1024};
 constexpr int kShortRow = 2048;
-constexpr int kSoftmaxBlocks = 3;  // while one writes, others read
 
 jit::KernelSpec argmax_spec(const ArgmaxConfig& config) {
   jit::KernelSpec spec;
@@ -34,11 +39,11 @@ jit::KernelSpec argmax_spec(const ArgmaxConfig& config) {
 }  // namespace
 
 void softmax(DType dtype, const kernels::SoftmaxParams& params, int device_index, Stream stream) {
-  const RowConfig config = row_config(RowKeys::weights, params.in.vocab,
+  const RowConfig config = row_config(kSoftmax, RowKeys::weights, params.in.vocab,
                                       {{params.in.data, params.in.stride, dtype},
                                        {params.probs, params.probs_stride, DType::f32}},
                                       device_index);
-  launch_rows(row_spec(kFolder, "softmax", "SoftmaxParams", config, params.in.vocab, kSoftmaxBlocks),
+  launch_rows(row_spec(kSoftmax, config, params.in.vocab),
               params.in.rows, device_index, stream, params);
 }
 
@@ -55,34 +60,33 @@ void argmax(DType dtype, const kernels::ArgmaxParams& params, int device_index, 
 void sample(DType dtype, RowKeys keys, const kernels::SampleParams& params, int device_index,
             Stream stream) {
   const RowConfig config = row_config(
-      keys, params.in.vocab, {{params.in.data, params.in.stride, dtype}}, device_index);
-  launch_rows(row_spec(kFolder, "sample", "SampleParams", config, params.in.vocab), params.rows,
+      kSample, keys, params.in.vocab, {{params.in.data, params.in.stride, dtype}}, device_index);
+  launch_rows(row_spec(kSample, config, params.in.vocab), params.rows,
               device_index, stream, params);
 }
 
 void filter_rows(DType dtype, RowKeys keys, const kernels::FilterRowsParams& params,
                  int device_index, Stream stream) {
   const RowConfig config = row_config(
-      keys, params.in.vocab,
+      kFilterRows, keys, params.in.vocab,
       {{params.in.data, params.in.stride, dtype}, {params.out, params.out_stride, dtype}},
       device_index);
-  launch_rows(row_spec(kFolder, "filter_rows", "FilterRowsParams", config, params.in.vocab),
+  launch_rows(row_spec(kFilterRows, config, params.in.vocab),
               params.in.rows, device_index, stream, params);
 }
 
 std::vector<ListedKernel> sampling_kernels() {
   std::vector<ListedKernel> list;
-  const auto add = [&](const char* name, const char* params, DType dtype, RowKeys keys,
-                       int min_blocks = 2) {
-    std::vector<ListedKernel> more = row_kernels(kFolder, name, params, dtype, keys, min_blocks);
+  const auto add = [&](const RowKernel& kernel, DType dtype, RowKeys keys) {
+    std::vector<ListedKernel> more = row_kernels(kernel, dtype, keys);
     std::move(more.begin(), more.end(), std::back_inserter(list));
   };
-  add("sample", "SampleParams", DType::f32, RowKeys::probabilities);
+  add(kSample, DType::f32, RowKeys::probabilities);
   for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
-    add("softmax", "SoftmaxParams", dtype, RowKeys::weights, kSoftmaxBlocks);
-    add("sample", "SampleParams", dtype, RowKeys::weights);
-    add("filter_rows", "FilterRowsParams", dtype, RowKeys::probabilities);
-    add("filter_rows", "FilterRowsParams", dtype, RowKeys::ordered);
+    add(kSoftmax, dtype, RowKeys::weights);
+    add(kSample, dtype, RowKeys::weights);
+    add(kFilterRows, dtype, RowKeys::probabilities);
+    add(kFilterRows, dtype, RowKeys::ordered);
     for (const int vec : {1, 16 / size_bytes(dtype)}) {
       for (const int threads : kArgmaxThreads) {
         list.push_back({.spec = argmax_spec({dtype, vec, threads}),
