@@ -10,6 +10,7 @@
 #include "quire/error.h"
 #include "quire/gemm.h"
 #include "quire/kv_pool.h"
+#include "quire/logits_processors.h"
 #include "quire/merge.h"
 #include "quire/norm.h"
 #include "quire/paged_kv.h"
