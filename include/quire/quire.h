@@ -16,5 +16,6 @@
 #include "quire/paged_kv.h"
 #include "quire/rope.h"
 #include "quire/sampling.h"
+#include "quire/speculative.h"
 #include "quire/tensor.h"
 #include "quire/topk.h"

@@ -52,6 +52,7 @@ struct ClusterRow {
   RowMemory& memory;
   u32* keys;      // [part] in shared memory
   const T* data;  // the row
+  const T* subtrahend = nullptr;  // of residuals; null: zeros
   i32 vocab;
   i32 begin, end;  // this block's part
   int rank;        // of this block
@@ -127,10 +128,12 @@ struct ClusterRow {
         tile::float_from_bits(static_cast<u32>(exchange(tile::float_bits(mine)))));
   }
 
-  u32 key_of(float x) const {
+  // Of element i, which is x.
+  u32 key_of(i32 i, float x) const {
     if constexpr (c.keys == RowKeys::probabilities) return probability_bits(tile::float_bits(x));
     if constexpr (c.keys == RowKeys::weights) return weight_bits(x, weights);
-    return ordered_key(tile::float_bits(x));
+    if constexpr (c.keys == RowKeys::ordered) return ordered_key(tile::float_bits(x));
+    return residual_bits(x, subtrahend == nullptr ? 0.f : tile::to_float(subtrahend[i]));
   }
 
   // The first pass, over global memory: finds the largest element, and keeps this block's part. At
@@ -147,7 +150,7 @@ struct ClusterRow {
               words[i] = tile::float_bits(values[i]);
               mine = tile::max_of(mine, ordered_key(words[i]));
             } else {
-              words[i] = key_of(values[i]);
+              words[i] = key_of(at + i, values[i]);
               // Rows of numbers may end inside an access.
               if (c.keys == RowKeys::ordered && at + i >= end) words[i] = 0;
               mine = tile::max_of(mine, words[i]);
@@ -199,7 +202,7 @@ struct ClusterRow {
 
   u32 key_at(i32 i) const {
     if constexpr (c.held) return keys[i - begin];
-    return key_of(tile::to_float(data[i]));
+    return key_of(i, tile::to_float(data[i]));
   }
   // visit(index, key) for [first, last) of this block's part, shared among `num_readers` threads;
   // first is a multiple of 8.
@@ -218,7 +221,7 @@ struct ClusterRow {
       constexpr int kLoads = c.keys == RowKeys::weights ? 1 : 2;
       for_each_element<c.vec_elems, kLoads>(
           data, first, last, reader, num_readers, [&](i32 i, float x) {
-            if (c.keys != RowKeys::ordered || i < last) visit(i, key_of(x));
+            if (c.keys != RowKeys::ordered || i < last) visit(i, key_of(i, x));
           });
     }
   }

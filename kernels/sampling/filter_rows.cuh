@@ -39,7 +39,7 @@ inline void write_row(const ClusterRow<c>& row, void* out, i64 first, Value&& va
     } else {
       tile::load<c.vec_elems>(y, row.data + at);
 #pragma unroll
-      for (int i = 0; i < c.vec_elems; ++i) y[i] = value(at + i, row.key_of(y[i]));
+      for (int i = 0; i < c.vec_elems; ++i) y[i] = value(at + i, row.key_of(at + i, y[i]));
     }
     tile::store<c.vec_elems>(to + at, y);
   }

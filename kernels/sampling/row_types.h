@@ -11,6 +11,7 @@ enum class RowKeys : u8 {
   probabilities,  // probability_bits
   weights,        // probability_bits of exp((logit - largest) / temperature)
   ordered,        // ordered_key of any number
+  residual,       // probability_bits of max(probability - subtrahend, 0)
 };
 
 constexpr const char* literal(RowKeys keys) {
@@ -21,6 +22,8 @@ constexpr const char* literal(RowKeys keys) {
       return "RowKeys::weights";
     case RowKeys::ordered:
       return "RowKeys::ordered";
+    case RowKeys::residual:
+      return "RowKeys::residual";
   }
   return "";
 }

@@ -13,6 +13,7 @@
 // the rest is the work of one block.
 #pragma once
 
+#include "sampling/draw_token.h"
 #include "sampling/row_filter.h"
 #include "sampling/token_list.h"
 
@@ -29,57 +30,6 @@ inline void put_invalid(const SampleParams& p, i64 row) {
   p.ids[row * p.ids_stride] = -1;
   if (p.log_probs != nullptr) {
     p.log_probs[row * p.log_probs_stride] = tile::float_from_bits(0x7fc00000u);
-  }
-}
-
-// The token of this block's elements [begin, end) at which the running mass exceeds `target`.
-template <RowConfig c>
-inline void walk(const SampleParams& p, const ClusterRow<c>& row, TokenCut cut, i32 begin, i32 end,
-                 u64 target, u64 total, i64 row_index) {
-  u64 running = 0;
-  for (i32 i = begin; i < end; ++i) {
-    const u32 key = row.key_at(i);
-    const u64 mass = cut.keeps(key, i) ? row.mass(key) : 0;
-    running += mass;
-    if (running > target) return put_token(p, row_index, i, mass, total);
-  }
-}
-
-// First to a block of the cluster, then to a warp's segment of its part, then to a thread's piece.
-template <RowConfig c>
-inline void draw(const SampleParams& p, ClusterRow<c>& row, TokenCut cut, i64 row_index) {
-  constexpr int kWarps = c.threads / 32;
-  const auto mass_of = [&](i32 i, u32 key) { return cut.keeps(key, i) ? row.mass(key) : 0; };
-  const i32 segment = tile::ceil_div(row.end - row.begin, kWarps * 8) * 8;
-  const auto segment_begin = [&](int warp) {
-    return tile::min_of(row.begin + warp * segment, row.end);
-  };
-  u64 mine = 0;
-  row.for_range(segment_begin(tile::warp_index()), segment_begin(tile::warp_index() + 1),
-                tile::lane_index(), 32, [&](i32 i, u32 key) { mine += mass_of(i, key); });
-  mine = warp_sum(mine);
-  u64* segments = row.memory.list;
-  tile::sync_block();
-  if (tile::lane_index() == 0) segments[tile::warp_index()] = mine;
-  tile::sync_block();
-  u64 of_block = 0;
-  for (int w = 0; w < kWarps; ++w) of_block += segments[w];
-  const ClusterSum sum = row.cluster_sum(of_block);
-  u64 target = scale_random(row_random(p, row_index), sum.total);
-  if (target < sum.before || target >= sum.before + of_block) return;
-
-  target -= sum.before;
-  int warp = 0;
-  while (target >= segments[warp]) target -= segments[warp++];
-  const i32 first = segment_begin(warp), last = segment_begin(warp + 1);
-  const i32 piece = tile::ceil_div(last - first, c.threads);
-  const i32 begin = tile::min_of(first + tile::thread_index() * piece, last);
-  const i32 end = tile::min_of(begin + piece, last);
-  mine = 0;
-  for (i32 i = begin; i < end; ++i) mine += mass_of(i, row.key_at(i));
-  const PrefixSum sums = block_prefix_sum<c.threads>(mine, row.memory.warp_sums);
-  if (sums.before <= target && target < sums.before + mine) {
-    walk(p, row, cut, begin, end, target - sums.before, sum.total, row_index);
   }
 }
 
@@ -154,7 +104,8 @@ inline void sample_valid(const SampleParams& p, ClusterRow<c>& row, const RowFil
     }
     if (crossing.exists) cut = cut_at(row, crossing, 1, kKeepAll);
   }
-  draw(p, row, with_top_p_and_min_p(row, filter, cut), row_index);
+  draw_token(row, with_top_p_and_min_p(row, filter, cut), row_random(p, row_index),
+             [&](i32 id, u64 mass, u64 total) { put_token(p, row_index, id, mass, total); });
 }
 
 template <RowConfig c>

@@ -30,6 +30,12 @@ constexpr u32 bits_of_key(u32 key) {
   return (key & 0x80000000u) != 0 ? key & 0x7fffffffu : ~key;
 }
 
+// The bits of max(p - q, 0) for two probabilities; what is none in p stays none.
+constexpr u32 residual_bits(float p, float q) {
+  const float difference = p - q;
+  return __builtin_bit_cast(u32, difference <= 0.f ? 0.f : difference);
+}
+
 constexpr i32 probability_exponent(u32 bits) {
   const i32 exponent = static_cast<i32>(bits >> 23);
   return exponent == 0 ? 1 : exponent;

@@ -10,6 +10,7 @@
 #include "cuda/norm.h"
 #include "cuda/rope.h"
 #include "cuda/sampling.h"
+#include "cuda/speculative.h"
 #include "cuda/topk.h"
 
 namespace quire::cuda {
@@ -18,7 +19,8 @@ std::vector<ListedKernel> listed_kernels() {
   std::vector<ListedKernel> all;
   for (const auto kernels_of :
        {activation_kernels, append_kernels, attention_kernels, embedding_kernels,
-        logits_processors_kernels, merge_kernels, norm_kernels, rope_kernels, sampling_kernels, topk_kernels}) {
+        logits_processors_kernels, merge_kernels, norm_kernels, rope_kernels, sampling_kernels,
+        speculative_kernels, topk_kernels}) {
     std::vector<ListedKernel> kernels = kernels_of();
     std::move(kernels.begin(), kernels.end(), std::back_inserter(all));
   }
