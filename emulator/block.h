@@ -34,7 +34,8 @@ struct GridLaunch {
   int lanes() const { return threads * cluster_blocks; }
 };
 
-// Runs every cluster of blocks, one after another. Returns what the kernel did wrong; empty: nothing.
+// Runs every cluster of blocks, one after another. Returns what the kernel did wrong; empty:
+// nothing.
 std::string run_grid(const GridLaunch& launch);
 
 // Where the threads of a cluster, block, warpgroup or warp wait for each other, again and again.
@@ -78,9 +79,7 @@ class Block {
   int cluster_rank() const { return current_->index / launch_->threads; }
   int cluster_blocks() const { return launch_->cluster_blocks; }
   u8* shared_memory() const { return shared_memory_of(cluster_rank()); }
-  u8* shared_memory_of(int rank) const {
-    return shared_memory_[static_cast<std::size_t>(rank)];
-  }
+  u8* shared_memory_of(int rank) const { return shared_memory_[static_cast<std::size_t>(rank)]; }
   std::size_t smem_bytes() const { return launch_->smem_bytes; }
   std::size_t offset_of(const void* shared) const {
     return static_cast<std::size_t>(static_cast<const u8*>(shared) - shared_memory());

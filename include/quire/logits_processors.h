@@ -25,8 +25,8 @@ struct LogitsProcessors {
   PerRow<float> presence_penalty{0.f};
   PerRow<float> frequency_penalty{0.f};
   PerRow<float> temperature{1.f};
-  // i32 [n, words], words >= ceil(vocab / 32): bit t % 32 of word t / 32 is 1 for allowed tokens, as
-  // xgrammar and llguidance pack them.
+  // i32 [n, words], words >= ceil(vocab / 32): bit t % 32 of word t / 32 is 1 for allowed tokens,
+  // as xgrammar and llguidance pack them.
   std::optional<TensorView> allowed_mask;
 };
 

@@ -103,8 +103,8 @@ void renorm_probs(const TensorView& probs, const TensorView& out, const TokenFil
                   Stream stream = {});
 
 // out = the k largest logits, -inf elsewhere; ties are broken by the lowest index, k <= 0 and k >=
-// vocab keep all. logits and out [n, vocab] f32/f16/bf16 of one dtype; out may be logits. NaN counts
-// as the largest number.
+// vocab keep all. logits and out [n, vocab] f32/f16/bf16 of one dtype; out may be logits. NaN
+// counts as the largest number.
 void top_k_mask_logits(const TensorView& logits, const TensorView& out, const PerRow<int>& top_k,
                        Stream stream = {});
 

@@ -23,7 +23,9 @@ constexpr void visit_fields(const LogitsProcessorsConfig& c, Visitor&& visit) {
 }
 
 // Elements of a row that one block works on.
-constexpr i32 processed_piece(const LogitsProcessorsConfig& c) { return c.threads * c.vec_elems * 4; }
+constexpr i32 processed_piece(const LogitsProcessorsConfig& c) {
+  return c.threads * c.vec_elems * 4;
+}
 
 // Strides in elements.
 struct LogitsProcessorsParams {

@@ -19,11 +19,11 @@ void argmax(const ArgmaxParams& p) {
   const i64 row = tile::block_index();
   const T* logits = static_cast<const T*>(p.in.data) + row * p.in.stride;
   u64 best = 0;
-  for_each_element<c.vec_elems>(logits, 0, p.in.vocab, tile::thread_index(), c.threads,
-                                [&](i32 index, float x) {
-                                  const u32 key = ordered_key(tile::float_bits(x));
-                                  best = tile::max_of(best, join_words(key, ~static_cast<u32>(index)));
-                                });
+  for_each_element<c.vec_elems>(
+      logits, 0, p.in.vocab, tile::thread_index(), c.threads, [&](i32 index, float x) {
+        const u32 key = ordered_key(tile::float_bits(x));
+        best = tile::max_of(best, join_words(key, ~static_cast<u32>(index)));
+      });
   best = block_max<c.threads>(best, reinterpret_cast<u64*>(tile::shared_memory()));
   if (tile::thread_index() != 0) return;
   p.ids[row * p.ids_stride] =

@@ -30,8 +30,8 @@ struct Histogram {
 struct RowMemory {
   u64 warp_sums[32];
   u64 exchange[2];  // what blocks tell each other, in turn
-  u64 found[3];  // where a search ended
-  u64 place[2];  // where a draw ended, by the thread that knows
+  u64 found[3];     // where a search ended
+  u64 place[2];     // where a draw ended, by the thread that knows
   u64 list_size;
   union {
     Histogram histogram;
@@ -50,8 +50,8 @@ struct ClusterRow {
   using T = tile::storage_t<c.dtype>;
 
   RowMemory& memory;
-  u32* keys;      // [part] in shared memory
-  const T* data;  // the row
+  u32* keys;                      // [part] in shared memory
+  const T* data;                  // the row
   const T* subtrahend = nullptr;  // of residuals; null: zeros
   i32 vocab;
   i32 begin, end;  // this block's part
@@ -60,8 +60,8 @@ struct ClusterRow {
   u32 largest = 0;        // key of the whole row; NaN and what is no probability come out on top
   WeightScale weights{};  // of logits
 
-  // The row of `vocab` elements from number `first`. The kernel may use `own_bytes` of shared memory
-  // behind the header; a multiple of 16.
+  // The row of `vocab` elements from number `first`. The kernel may use `own_bytes` of shared
+  // memory behind the header; a multiple of 16.
   ClusterRow(const void* rows, i64 first, i32 vocab, i32 own_bytes = 0)
       : memory(*reinterpret_cast<RowMemory*>(tile::shared_memory())),
         keys(reinterpret_cast<u32*>(tile::shared_memory() + kRowHeaderBytes + own_bytes)),
@@ -140,24 +140,24 @@ struct ClusterRow {
   // its end keys of weights are still the logits' bits: weigh() comes next.
   u32 read() {
     u32 mine = 0;
-    for_each_access<c.vec_elems>(
-        data, begin, end, tile::thread_index(), c.threads,
-        [&](i32 at, const float(&values)[c.vec_elems]) {
-          u32 words[c.vec_elems];
+    for_each_access<c.vec_elems>(data, begin, end, tile::thread_index(), c.threads,
+                                 [&](i32 at, const float(&values)[c.vec_elems]) {
+                                   u32 words[c.vec_elems];
 #pragma unroll
-          for (int i = 0; i < c.vec_elems; ++i) {
-            if constexpr (c.keys == RowKeys::weights) {
-              words[i] = tile::float_bits(values[i]);
-              mine = tile::max_of(mine, ordered_key(words[i]));
-            } else {
-              words[i] = key_of(at + i, values[i]);
-              // Rows of numbers may end inside an access.
-              if (c.keys == RowKeys::ordered && at + i >= end) words[i] = 0;
-              mine = tile::max_of(mine, words[i]);
-            }
-          }
-          if constexpr (c.held) put_words(at, words);
-        });
+                                   for (int i = 0; i < c.vec_elems; ++i) {
+                                     if constexpr (c.keys == RowKeys::weights) {
+                                       words[i] = tile::float_bits(values[i]);
+                                       mine = tile::max_of(mine, ordered_key(words[i]));
+                                     } else {
+                                       words[i] = key_of(at + i, values[i]);
+                                       // Rows of numbers may end inside an access.
+                                       if (c.keys == RowKeys::ordered && at + i >= end)
+                                         words[i] = 0;
+                                       mine = tile::max_of(mine, words[i]);
+                                     }
+                                   }
+                                   if constexpr (c.held) put_words(at, words);
+                                 });
     const u64 of_block = block_max<c.threads>(static_cast<u64>(mine), memory.warp_sums);
     largest = static_cast<u32>(cluster_max(of_block));
     return largest;
@@ -219,10 +219,11 @@ struct ClusterRow {
       }
     } else {
       constexpr int kLoads = c.keys == RowKeys::weights ? 1 : 2;
-      for_each_element<c.vec_elems, kLoads>(
-          data, first, last, reader, num_readers, [&](i32 i, float x) {
-            if (c.keys != RowKeys::ordered || i < last) visit(i, key_of(i, x));
-          });
+      for_each_element<c.vec_elems, kLoads>(data, first, last, reader, num_readers,
+                                            [&](i32 i, float x) {
+                                              if (c.keys != RowKeys::ordered || i < last)
+                                                visit(i, key_of(i, x));
+                                            });
     }
   }
   template <class Visit>

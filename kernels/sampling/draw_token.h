@@ -18,8 +18,8 @@ inline void walk_to_token(const ClusterRow<c>& row, TokenCut cut, i32 begin, i32
   }
 }
 
-// One thread calls put(token, its mass, mass of all that are kept). First to a block of the cluster,
-// then to a warp's segment of its part, then to a thread's piece.
+// One thread calls put(token, its mass, mass of all that are kept). First to a block of the
+// cluster, then to a warp's segment of its part, then to a thread's piece.
 template <RowConfig c, class Put>
 inline void draw_token(ClusterRow<c>& row, TokenCut cut, u64 random, Put&& put) {
   constexpr int kWarps = c.threads / 32;

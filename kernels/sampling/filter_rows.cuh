@@ -1,5 +1,5 @@
-// Rows with only what a filter keeps: probabilities renormalised, or (RowKeys::ordered, top-k) logits
-// with the others at -inf.
+// Rows with only what a filter keeps: probabilities renormalised, or (RowKeys::ordered, top-k)
+// logits with the others at -inf.
 //
 // Grid:   c.cluster blocks a row
 // Block:  c.threads
@@ -19,9 +19,8 @@ struct Renormaliser {
   float sum;
 
   Renormaliser(i32 largest_exponent, u64 mass)
-      : unit(tile::float_from_bits(largest_exponent < 254
-                                       ? static_cast<u32>(254 - largest_exponent) << 23
-                                       : 0x00400000u)),
+      : unit(tile::float_from_bits(
+            largest_exponent < 254 ? static_cast<u32>(254 - largest_exponent) << 23 : 0x00400000u)),
         sum(static_cast<float>(mass) * 0x1p-39f) {}
   float operator()(float probability) const { return probability * unit / sum; }
 };

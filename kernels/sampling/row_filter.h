@@ -31,9 +31,8 @@ template <RowConfig c>
 inline TokenCut with_top_p_and_min_p(ClusterRow<c>& row, const RowFilter& filter, TokenCut cut) {
   const u32 smallest = min_p_key(filter, row.largest);
   if (filter.top_p < 1.f) {
-    cut = shorter(cut, find_mass(row, filter.joint ? kKeepAll : cut, [&](u64 total) {
-                    return nucleus_mass(filter.top_p, total);
-                  }));
+    cut = shorter(cut, find_mass(row, filter.joint ? kKeepAll : cut,
+                                 [&](u64 total) { return nucleus_mass(filter.top_p, total); }));
   }
   return shorter(cut, {smallest, kNoIndex});
 }

@@ -36,10 +36,10 @@ template <int vec_elems, int kLoads = 4, class T, class Visit>
 inline void for_each_element(const T* row, i32 begin, i32 end, int reader, int num_readers,
                              Visit&& visit) {
   for_each_access<vec_elems, kLoads>(row, begin, end, reader, num_readers,
-                             [&](i32 at, const float(&values)[vec_elems]) {
+                                     [&](i32 at, const float(&values)[vec_elems]) {
 #pragma unroll
-                               for (int i = 0; i < vec_elems; ++i) visit(at + i, values[i]);
-                             });
+                                       for (int i = 0; i < vec_elems; ++i) visit(at + i, values[i]);
+                                     });
 }
 
 }  // namespace quire::kernels

@@ -50,7 +50,9 @@ constexpr void visit_fields(const RowConfig& c, Visitor&& visit) {
 }
 
 // Elements of a row that one block of the cluster has: whole accesses.
-constexpr i32 row_part(i32 vocab, i32 cluster) { return ((vocab + cluster - 1) / cluster + 7) / 8 * 8; }
+constexpr i32 row_part(i32 vocab, i32 cluster) {
+  return ((vocab + cluster - 1) / cluster + 7) / 8 * 8;
+}
 
 // Bins of the searches, and elements of the list of the largest ones, which takes their place.
 constexpr i32 kBins = 1024;

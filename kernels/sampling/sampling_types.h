@@ -15,7 +15,7 @@ struct FilterParams {
 
 // Strides in elements.
 struct SampleParams {
-  RowsIn in;           // probabilities or logits
+  RowsIn in;                    // probabilities or logits
   RowValue<float> temperature;  // of logits
   FilterParams filter;
   i32 rows;            // of the output

@@ -66,7 +66,7 @@ inline void softmax_row(ClusterRow<c>& row, float* probs, float largest, float s
     });
   } else {
     for_each_element<c.vec_elems, 2>(row.data, row.begin, row.end, tile::thread_index(), c.threads,
-                                  [&](i32, float x) { mine += exponential(x); });
+                                     [&](i32, float x) { mine += exponential(x); });
   }
   float* scratch = reinterpret_cast<float*>(row.memory.warp_sums);
   const float sum = row.cluster_sum(block_sum<c.threads>(mine, scratch));

@@ -26,9 +26,7 @@ constexpr u32 ordered_key(u32 float_bits) {
   return (float_bits & 0x80000000u) != 0 ? ~float_bits : float_bits | 0x80000000u;
 }
 // The float's bits again; those of a NaN for kNanKey.
-constexpr u32 bits_of_key(u32 key) {
-  return (key & 0x80000000u) != 0 ? key & 0x7fffffffu : ~key;
-}
+constexpr u32 bits_of_key(u32 key) { return (key & 0x80000000u) != 0 ? key & 0x7fffffffu : ~key; }
 
 // The bits of max(p - q, 0) for two probabilities; what is none in p stays none.
 constexpr u32 residual_bits(float p, float q) {

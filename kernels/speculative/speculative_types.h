@@ -33,7 +33,8 @@ constexpr u64 chain_random(const ChainParams& p, i64 request, i32 position) {
                 stream + static_cast<u64>(position));
 }
 
-// Whether a draft token of probability `draft` is accepted: with probability min(1, target / draft).
+// Whether a draft token of probability `draft` is accepted: with probability min(1, target /
+// draft).
 constexpr bool accepts(u64 random, float draft, float target) {
   return static_cast<float>(random >> 40) * 0x1p-24f * draft < target;
 }
@@ -51,8 +52,7 @@ constexpr ChainStep walk_chain(const ChainParams& p, i64 request) {
     if (id >= 0 && id < p.vocab) {
       const i64 draft = request * p.draft_batch_stride + i * p.draft_row_stride + id;
       const i64 target = request * p.target_batch_stride + i * p.target_row_stride + id;
-      accepted =
-          accepts(chain_random(p, request, i), p.draft_probs[draft], p.target_probs[target]);
+      accepted = accepts(chain_random(p, request, i), p.draft_probs[draft], p.target_probs[target]);
     }
     step.independent += accepted ? 1 : 0;
     goes_on = goes_on && accepted;

@@ -52,8 +52,8 @@ inline int gather_largest(ClusterRow<c>& row, u64* list, i32 k, EntryOrder order
 inline i32 transformed(const TopkParams& p, i64 row, i32 index) {
   if (p.page_table == nullptr) return p.offsets.at(row, 0) + index;
   const i32 batch = p.batches.at(row, static_cast<i32>(row));
-  const i64 column = static_cast<i64>(p.table_starts.at(row, p.starts.at(row, 0))) +
-                     (index >> p.page_shift);
+  const i64 column =
+      static_cast<i64>(p.table_starts.at(row, p.starts.at(row, 0))) + (index >> p.page_shift);
   if (batch < 0 || batch >= p.table_rows || column < 0 || column >= p.table_columns) return -1;
   const i32 page = p.page_table[batch * p.table_stride + column];
   return (page << p.page_shift) + (index & ((1 << p.page_shift) - 1));
@@ -100,7 +100,8 @@ void top_k(const TopkParams& p) {
     sort_list<c.threads>(list, size);
     size = tile::min_of(size, p.k);
     if (p.by_index != 0) {
-      for (int i = tile::thread_index(); i < size; i += c.threads) list[i] = order.by_index(list[i]);
+      for (int i = tile::thread_index(); i < size; i += c.threads)
+        list[i] = order.by_index(list[i]);
       tile::sync_block();
       sort_list<c.threads>(list, size);
     }

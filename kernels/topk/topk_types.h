@@ -22,7 +22,7 @@ struct RowNumbers {
 // A row's window is elements [start, start + length) of it, cut to the row; indices count from the
 // window's start. Strides in elements.
 struct TopkParams {
-  RowsIn in;  // [rows, vocab]
+  RowsIn in;           // [rows, vocab]
   RowNumbers starts;   // 0
   RowNumbers lengths;  // to the end of the row
   i32 k;

@@ -28,12 +28,12 @@ def top_k(
     tie_break: str = "lowest_index",
     stream: Optional[int] = None,
 ) -> Tuple[Array, Array]:
-    """(values ``[n, k]``, indices i32 ``[n, k]``) of the k largest elements of each row, descending.
+    """(values ``[n, k]``, indices i32 ``[n, k]``) of the k largest of each row, descending.
 
     input: ``[n, len]`` f32/f16/bf16; k from 1 to 2048. row_starts, lengths: i32 ``[n]``, only
     elements ``[start, start + length)`` count, and indices count from start. Equal elements are
-    taken in the order of tie_break. Where a row has fewer than k the rest is -inf and -1. NaN counts
-    as the largest number. Raises NotImplementedError for a k above 2048.
+    taken in the order of tie_break. Where a row has fewer than k the rest is -inf and -1. NaN
+    counts as the largest number. Raises NotImplementedError for a k above 2048.
     """
     arrays = arrays_of(input)
     values = arrays.empty((input.shape[0], k), arrays.dtype(input), input)
@@ -65,7 +65,7 @@ def top_k_ragged_transform(
     raw_indices: Optional[Array] = None,
     stream: Optional[int] = None,
 ) -> Array:
-    """``offsets[i] + index`` of the k largest elements of row i, ascending, then -1: i32 ``[n, k]``.
+    """``offsets[i] + index`` of the k largest of row i, ascending, then -1: i32 ``[n, k]``.
 
     raw_indices: i32 ``[n, k]``, gets the indices themselves. The rest as in :func:`top_k`.
     """
@@ -96,7 +96,8 @@ def top_k_page_table_transform(
     """The k largest elements of row i through a page table, ascending by index, then -1.
 
     ``page * page_size + index % page_size`` with page = ``page_table[batch, start + index //
-    page_size]``, batch = row_to_batch[i] or i, start = page_table_row_starts[i], row_starts[i] or 0.
+    page_size]``, batch = row_to_batch[i] or i, start = page_table_row_starts[i], or that of
+    row_starts, or 0.
     page_table: i32 ``[batch, columns]``; page_size: a power of two. The rest as in :func:`top_k`.
     """
     op = "top_k_page_table_transform"

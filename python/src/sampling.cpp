@@ -87,22 +87,21 @@ void from_filtered(Tensor probs, Tensor ids, OptionalTensor top_ks, int top_k,
                   to_stream(stream));
 }
 
-void from_logits(Tensor logits, Tensor ids, OptionalTensor top_ks, int top_k,
-                 OptionalTensor top_ps, double top_p, OptionalTensor min_ps, double min_p,
-                 bool joint, OptionalTensor temperatures, double temperature, OptionalTensor seeds,
+void from_logits(Tensor logits, Tensor ids, OptionalTensor top_ks, int top_k, OptionalTensor top_ps,
+                 double top_p, OptionalTensor min_ps, double min_p, bool joint,
+                 OptionalTensor temperatures, double temperature, OptionalTensor seeds,
                  std::int64_t seed, OptionalTensor offsets, std::int64_t offset,
                  OptionalTensor indices, OptionalTensor valid, OptionalTensor log_probs,
                  std::int64_t stream) {
-  sample_from_logits(logits, ids,
-                     token_filter(top_ks, top_k, top_ps, top_p, min_ps, min_p, joint),
+  sample_from_logits(logits, ids, token_filter(top_ks, top_k, top_ps, top_p, min_ps, min_p, joint),
                      per_row(temperatures, static_cast<float>(temperature)),
                      sampling_options(seeds, seed, offsets, offset, indices, valid, log_probs),
                      to_stream(stream));
 }
 
-void renormalised(Tensor probs, Tensor out, OptionalTensor top_ks, int top_k,
-                  OptionalTensor top_ps, double top_p, OptionalTensor min_ps, double min_p,
-                  bool joint, std::int64_t stream) {
+void renormalised(Tensor probs, Tensor out, OptionalTensor top_ks, int top_k, OptionalTensor top_ps,
+                  double top_p, OptionalTensor min_ps, double min_p, bool joint,
+                  std::int64_t stream) {
   renorm_probs(probs, out, token_filter(top_ks, top_k, top_ps, top_p, min_ps, min_p, joint),
                to_stream(stream));
 }

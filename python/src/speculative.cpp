@@ -10,8 +10,8 @@ using Tensor = TensorView;
 using OptionalTensor = std::optional<TensorView>;
 
 void chain(Tensor draft_probs, Tensor draft_ids, Tensor target_probs, Tensor ids,
-           OptionalTensor accepted, OptionalTensor emitted, OptionalTensor seeds,
-           std::int64_t seed, OptionalTensor offsets, std::int64_t offset, std::int64_t stream) {
+           OptionalTensor accepted, OptionalTensor emitted, OptionalTensor seeds, std::int64_t seed,
+           OptionalTensor offsets, std::int64_t offset, std::int64_t stream) {
   chain_speculative_sampling(draft_probs, draft_ids, target_probs, {ids, accepted, emitted},
                              per_row(seeds, seed), per_row(offsets, offset), to_stream(stream));
 }

@@ -37,10 +37,9 @@ void sample_request(const ChainParams& p, std::int64_t request, std::vector<std:
   const std::int32_t position = step.num_accepted;
   const float* target =
       p.target_probs + request * p.target_batch_stride + position * p.target_row_stride;
-  const float* draft =
-      position < p.drafts
-          ? p.draft_probs + request * p.draft_batch_stride + position * p.draft_row_stride
-          : nullptr;
+  const float* draft = position < p.drafts ? p.draft_probs + request * p.draft_batch_stride +
+                                                 position * p.draft_row_stride
+                                           : nullptr;
   std::uint32_t largest = fill_keys(keys, target, draft);
   // Rounding alone has rejected: the distributions are the same.
   if (largest == 0) largest = fill_keys(keys, target, nullptr);

@@ -55,8 +55,8 @@ std::span<TokenKey> first_mass(std::span<TokenKey> keys, const TokenRow& row,
   std::size_t sorted = 0;
   for (std::size_t stage = kStage; sorted < keys.size(); stage *= 4) {
     const std::size_t end = std::min(keys.size(), sorted + stage);
-    std::ranges::partial_sort(keys.subspan(sorted),
-                              keys.begin() + static_cast<std::ptrdiff_t>(end), std::greater{});
+    std::ranges::partial_sort(keys.subspan(sorted), keys.begin() + static_cast<std::ptrdiff_t>(end),
+                              std::greater{});
     for (; sorted < end; ++sorted) {
       mass += row.mass(static_cast<std::uint32_t>(keys[sorted] >> 32));
       if (mass >= needed) return keys.first(sorted + 1);
@@ -103,8 +103,7 @@ TokenKey smallest_kept(TokenRow& row, const RowFilter& filter, bool has_mass) {
   const std::uint64_t total = filter.joint ? whole : total_mass(kept, row);
   const std::uint64_t needed = kernels::nucleus_mass(filter.top_p, total);
   if (needed != 0) kept = first_mass(kept, row, needed);
-  const float threshold =
-      kernels::min_p_threshold(filter.min_p, std::bit_cast<float>(row.largest));
+  const float threshold = kernels::min_p_threshold(filter.min_p, std::bit_cast<float>(row.largest));
   const TokenKey by_min_p = static_cast<TokenKey>(std::bit_cast<std::uint32_t>(threshold)) << 32;
   return std::max(*std::ranges::min_element(kept), by_min_p);
 }

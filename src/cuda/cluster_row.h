@@ -41,8 +41,8 @@ std::vector<ListedKernel> row_kernels(const RowKernel& kernel, kernels::DType dt
 template <class Params>
 void launch_rows(const jit::KernelSpec& spec, std::int64_t rows, int device_index, Stream stream,
                  const Params& params) {
-  launch(get_kernel(spec, device_index),
-         static_cast<unsigned>(rows * spec.cluster_blocks), 1, stream, params);
+  launch(get_kernel(spec, device_index), static_cast<unsigned>(rows * spec.cluster_blocks), 1,
+         stream, params);
 }
 
 }  // namespace quire::cuda

@@ -32,9 +32,8 @@ jit::KernelSpec spec_of(const LogitsProcessorsConfig& config) {
 // Elements of 16 bytes when everything allows accesses of them, else one.
 int vec_elems(DType dtype, const LogitsProcessorsParams& p) {
   const std::int64_t element = size_bytes(dtype), vocab = p.in.vocab;
-  const int logits =
-      access_bytes({p.in.data, p.out}, {p.in.stride * element, p.out_stride * element,
-                                        vocab * element});
+  const int logits = access_bytes({p.in.data, p.out},
+                                  {p.in.stride * element, p.out_stride * element, vocab * element});
   const int counts = access_bytes({p.output_counts}, {p.output_counts_stride * 4, vocab * 4});
   return logits == 16 && counts == 16 ? 16 / size_bytes(dtype) : 1;
 }

@@ -39,12 +39,12 @@ jit::KernelSpec argmax_spec(const ArgmaxConfig& config) {
 }  // namespace
 
 void softmax(DType dtype, const kernels::SoftmaxParams& params, int device_index, Stream stream) {
-  const RowConfig config = row_config(kSoftmax, RowKeys::weights, params.in.vocab,
-                                      {{params.in.data, params.in.stride, dtype},
-                                       {params.probs, params.probs_stride, DType::f32}},
-                                      device_index);
-  launch_rows(row_spec(kSoftmax, config, params.in.vocab),
-              params.in.rows, device_index, stream, params);
+  const RowConfig config = row_config(
+      kSoftmax, RowKeys::weights, params.in.vocab,
+      {{params.in.data, params.in.stride, dtype}, {params.probs, params.probs_stride, DType::f32}},
+      device_index);
+  launch_rows(row_spec(kSoftmax, config, params.in.vocab), params.in.rows, device_index, stream,
+              params);
 }
 
 void argmax(DType dtype, const kernels::ArgmaxParams& params, int device_index, Stream stream) {
@@ -59,10 +59,10 @@ void argmax(DType dtype, const kernels::ArgmaxParams& params, int device_index, 
 
 void sample(DType dtype, RowKeys keys, const kernels::SampleParams& params, int device_index,
             Stream stream) {
-  const RowConfig config = row_config(
-      kSample, keys, params.in.vocab, {{params.in.data, params.in.stride, dtype}}, device_index);
-  launch_rows(row_spec(kSample, config, params.in.vocab), params.rows,
-              device_index, stream, params);
+  const RowConfig config = row_config(kSample, keys, params.in.vocab,
+                                      {{params.in.data, params.in.stride, dtype}}, device_index);
+  launch_rows(row_spec(kSample, config, params.in.vocab), params.rows, device_index, stream,
+              params);
 }
 
 void filter_rows(DType dtype, RowKeys keys, const kernels::FilterRowsParams& params,
@@ -71,8 +71,8 @@ void filter_rows(DType dtype, RowKeys keys, const kernels::FilterRowsParams& par
       kFilterRows, keys, params.in.vocab,
       {{params.in.data, params.in.stride, dtype}, {params.out, params.out_stride, dtype}},
       device_index);
-  launch_rows(row_spec(kFilterRows, config, params.in.vocab),
-              params.in.rows, device_index, stream, params);
+  launch_rows(row_spec(kFilterRows, config, params.in.vocab), params.in.rows, device_index, stream,
+              params);
 }
 
 std::vector<ListedKernel> sampling_kernels() {

@@ -27,11 +27,10 @@ jit::KernelSpec tree_spec() {
 }  // namespace
 
 void chain_speculative(const kernels::ChainParams& p, int device_index, Stream stream) {
-  const kernels::RowConfig config =
-      row_config(kChain, RowKeys::residual, p.vocab,
-                 {{p.target_probs, p.target_batch_stride, DType::f32},
-                  {p.target_probs, p.target_row_stride, DType::f32}},
-                 device_index);
+  const kernels::RowConfig config = row_config(kChain, RowKeys::residual, p.vocab,
+                                               {{p.target_probs, p.target_batch_stride, DType::f32},
+                                                {p.target_probs, p.target_row_stride, DType::f32}},
+                                               device_index);
   launch_rows(row_spec(kChain, config, p.vocab), p.batch, device_index, stream, p);
 }
 

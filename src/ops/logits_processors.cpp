@@ -68,8 +68,8 @@ void add_penalties(LogitsProcessorsParams& p, const LogitsProcessors& processors
   };
   check_finite("presence_penalty", processors.presence_penalty);
   check_finite("frequency_penalty", processors.frequency_penalty);
-  p.repetition = sampling::row_value("repetition_penalty", processors.repetition_penalty, rows,
-                                     logits);
+  p.repetition =
+      sampling::row_value("repetition_penalty", processors.repetition_penalty, rows, logits);
   p.presence = sampling::row_value("presence_penalty", processors.presence_penalty, rows, logits);
   p.frequency =
       sampling::row_value("frequency_penalty", processors.frequency_penalty, rows, logits);

@@ -25,8 +25,8 @@ inline void check_distribution(const check::Arg& arg, bool is_output = false) {
 }
 
 inline kernels::RowsIn rows_in(const check::Arg& arg) {
-  return {arg.tensor.data, rows::step(arg.tensor, 0),
-          rows::count(arg, arg.tensor.shape[0], "rows"), static_cast<int>(arg.tensor.shape[1])};
+  return {arg.tensor.data, rows::step(arg.tensor, 0), rows::count(arg, arg.tensor.shape[0], "rows"),
+          static_cast<int>(arg.tensor.shape[1])};
 }
 
 // One element a row, at any stride, on the device of `like`.

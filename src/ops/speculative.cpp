@@ -109,8 +109,8 @@ void verify_tree(const DraftTree& tree, const TensorView& sampled_ids, const Tre
   if (nodes < 1) check::fail(kOp, "draft_ids", "no nodes", "at least the root");
   if (depth < 1) check::fail(kOp, "ids", "no columns", "at least 1");
   p.draft_ids = matrix<const i32>(ids, ids, nodes, p.draft_ids_stride);
-  p.sampled_ids = matrix<const i32>(Arg{kOp, "sampled_ids", sampled_ids}, ids, nodes,
-                                    p.sampled_ids_stride);
+  p.sampled_ids =
+      matrix<const i32>(Arg{kOp, "sampled_ids", sampled_ids}, ids, nodes, p.sampled_ids_stride);
   p.parents = matrix<const i32>(kOp, "parents", tree.parents, ids, nodes, p.parents_stride);
   p.first_child =
       matrix<const i32>(kOp, "first_child", tree.first_child, ids, nodes, p.first_child_stride);

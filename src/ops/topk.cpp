@@ -76,8 +76,8 @@ TopkParams check_input(const Arg& input, const TopKOptions& options) {
   return p;
 }
 
-void add_transformed(const Arg& out, const std::optional<TensorView>& raw_indices,
-                     const Arg& input, TopkParams& p) {
+void add_transformed(const Arg& out, const std::optional<TensorView>& raw_indices, const Arg& input,
+                     TopkParams& p) {
   check::dtype(out, {DType::i32});
   check_output(out, input, p);
   p.out = static_cast<kernels::i32*>(out.tensor.data);

@@ -58,7 +58,8 @@ std::vector<float> weights(const std::vector<double>& logits, float temperature)
   float largest = -INFINITY;
   for (const double x : logits) largest = std::max(largest, static_cast<float>(x));
   std::vector<float> result;
-  for (const double x : logits) result.push_back(weight(static_cast<float>(x), largest, temperature));
+  for (const double x : logits)
+    result.push_back(weight(static_cast<float>(x), largest, temperature));
   return result;
 }
 
@@ -66,9 +67,9 @@ struct RowParameters {
   int k;
   float p, min_p, temperature;
 };
-constexpr RowParameters kParameters[] = {{0, 1, 0, 1},      {50, 0.9f, 0, 1},   {5, 1, 0, 0.5f},
-                                         {0, 0.7f, 0, 1.5f}, {0, 1, 0.2f, 1},    {20, 0.8f, 0.1f, 1},
-                                         {1, 1, 0, 1},      {1200, 0.95f, 0, 1}, {0, 0, 0, 1}};
+constexpr RowParameters kParameters[] = {
+    {0, 1, 0, 1},        {50, 0.9f, 0, 1}, {5, 1, 0, 0.5f},     {0, 0.7f, 0, 1.5f}, {0, 1, 0.2f, 1},
+    {20, 0.8f, 0.1f, 1}, {1, 1, 0, 1},     {1200, 0.95f, 0, 1}, {0, 0, 0, 1}};
 
 void check_rows(int vocab, DType dtype, FilterOrder order, int num_rows, std::int64_t padding) {
   SCOPED_TRACE("vocab " + std::to_string(vocab) + " " + std::string(name(dtype)));
@@ -200,8 +201,8 @@ TEST(SampleFromLogits, FrequenciesFollowTheSoftmax) {
 }
 
 TEST(SampleFromLogits, TemperatureZeroTakesTheLowestOfTheLargest) {
-  const auto logits = TestTensor::from({1, 3, 3, 2, kInf, 0, kInf, 0, -5, -7, -kInf, -5}, {3, 4},
-                                       DType::f32);
+  const auto logits =
+      TestTensor::from({1, 3, 3, 2, kInf, 0, kInf, 0, -5, -7, -kInf, -5}, {3, 4}, DType::f32);
   const auto ids = TestTensor::poisoned({3}, DType::i32);
   const auto log_probs = TestTensor::poisoned({3}, DType::f32);
   SamplingOptions options;

@@ -162,7 +162,8 @@ TEST(ChainSpeculativeSampling, KeepsTheDistributionOfTheTarget) {
   for (int b = 0; b < batch; ++b) {
     const int a = static_cast<int>(got[3 * b]);
     // Where only one token came, the target draws the next.
-    const int second = got[3 * b + 1] >= 0 ? static_cast<int>(got[3 * b + 1]) : draw(second_target[a]);
+    const int second =
+        got[3 * b + 1] >= 0 ? static_cast<int>(got[3 * b + 1]) : draw(second_target[a]);
     ++counts[{a, second}];
   }
   double statistic = 0;
@@ -179,10 +180,9 @@ TEST(ChainSpeculativeSampling, KeepsTheDistributionOfTheTarget) {
 TEST(ChainSpeculativeSampling, SpecialRows) {
   const double nan = std::nan("");
   // The same distributions: everything is accepted. A token that is none: rejected. NaN: no token.
-  const auto draft =
-      TestTensor::from({0.5, 0.5, 0.25, 0.75, 0.5, 0.5}, {3, 1, 2}, DType::f32);
-  const auto target = TestTensor::from({0.5, 0.5, 1, 0, 0.25, 0.75, 1, 0, nan, nan, 1, 0},
-                                       {3, 2, 2}, DType::f32);
+  const auto draft = TestTensor::from({0.5, 0.5, 0.25, 0.75, 0.5, 0.5}, {3, 1, 2}, DType::f32);
+  const auto target =
+      TestTensor::from({0.5, 0.5, 1, 0, 0.25, 0.75, 1, 0, nan, nan, 1, 0}, {3, 2, 2}, DType::f32);
   const auto draft_ids = TestTensor::from({1, 7, 0}, {3, 1}, DType::i32);
   const auto ids = TestTensor::poisoned({3, 2}, DType::i32);
   chain_speculative_sampling(draft, draft_ids, target, {ids, {}, {}});

@@ -47,7 +47,8 @@ std::vector<int> reference_order(const std::vector<double>& values, std::int64_t
   if (tie_break == TieBreak::highest_index) std::ranges::reverse(order);
   const auto value = [&](int i) { return values[row_begin + window.start + i]; };
   std::ranges::stable_sort(order, [&](int a, int b) {
-    if (std::isnan(value(a)) || std::isnan(value(b))) return std::isnan(value(a)) > std::isnan(value(b));
+    if (std::isnan(value(a)) || std::isnan(value(b)))
+      return std::isnan(value(a)) > std::isnan(value(b));
     return value(a) > value(b);
   });
   return order;
@@ -173,8 +174,8 @@ void check_transforms(int rows, int len, int k, DType dtype, int page_size, bool
   synchronize(test::test_device());
   std::vector<double> expected_paged, expected_ragged, expected_raw;
   for (int r = 0; r < rows; ++r) {
-    std::vector<int> order = reference_order(flat, static_cast<std::int64_t>(r) * len,
-                                             w.windows[r], TieBreak::lowest_index);
+    std::vector<int> order = reference_order(flat, static_cast<std::int64_t>(r) * len, w.windows[r],
+                                             TieBreak::lowest_index);
     order.resize(std::min<std::size_t>(order.size(), static_cast<std::size_t>(k)));
     std::ranges::sort(order);
     for (int j = 0; j < k; ++j) {
@@ -242,9 +243,7 @@ TEST(TopK, BadInputIsNamed) {
       {[&] { top_k_ragged_transform(input, two, indices); }, ErrorCode::invalid_argument,
        "top_k_ragged_transform: offsets: got 2 in dimension 0 (shape [2]), expected 3 (one element "
        "a row)"},
-      {[&] {
-         top_k_page_table_transform(input, {.table = indices, .page_size = 3}, indices);
-       },
+      {[&] { top_k_page_table_transform(input, {.table = indices, .page_size = 3}, indices); },
        ErrorCode::invalid_argument,
        "top_k_page_table_transform: page_size: got 3, expected a power of two"},
       {[&] { top_k_page_table_transform(input, {.table = values}, indices); },

@@ -73,7 +73,9 @@ def test_chain_speculative_sampling(torch):
     target = torch.cat([draft, draft[:, :1]], 1)
     tokens = torch.argmax(draft, -1)
     accepted = torch.full((2,), 7, dtype=torch.int32)
-    ids, got, emitted = fi.chain_speculative_sampling(draft, tokens, target, accepted, seed=1, offset=2)
+    ids, got, emitted = fi.chain_speculative_sampling(
+        draft, tokens, target, accepted, seed=1, offset=2
+    )
     assert got is accepted and accepted.tolist() == [10, 10] and emitted.tolist() == [3, 3]
     assert ids[:, :3].tolist() == tokens.tolist() and (ids[:, 3] >= 0).all()
 
@@ -132,7 +134,9 @@ def test_custom_rules_and_errors(torch):
         pass
 
     rule = FusionRule((SoftmaxOp,), lambda w: type(w[0]) is SoftmaxOp, lambda w: Doubled(), 5)
-    pipe = LogitsPipe([Softmax()], custom_fusion_rules=[rule], custom_validity_checks=[built.append])
+    pipe = LogitsPipe(
+        [Softmax()], custom_fusion_rules=[rule], custom_validity_checks=[built.append]
+    )
     assert type(pipe.compiled_ops[0]) is Doubled and len(built) == 1
     for processors, message in (
         ([], "processors: got none"),

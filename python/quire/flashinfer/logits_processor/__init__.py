@@ -1,4 +1,4 @@
-"""FlashInfer's ``flashinfer.logits_processor``: pipelines from logits or probabilities to tokens."""
+"""FlashInfer's ``flashinfer.logits_processor``: pipelines from logits or probs to tokens."""
 
 from .compiler import (
     CompileError,

@@ -53,8 +53,8 @@ class Softmax(LogitsProcessor):
 
 
 class TopK(LogitsProcessor):
-    """Keeps the ``top_k`` largest: masks logits, renormalises probabilities. joint_topk_topp: a TopP
-    that follows counts mass in the whole distribution."""
+    """Keeps the ``top_k`` largest: masks logits, renormalises probabilities. joint_topk_topp: a
+    TopP that follows counts mass in the whole distribution."""
 
     def __init__(self, joint_topk_topp: bool = False, **params: Any) -> None:
         super().__init__(joint_topk_topp=joint_topk_topp, **params)
