@@ -30,15 +30,17 @@ struct Histogram {
 struct RowMemory {
   u64 warp_sums[32];
   u64 exchange[2];  // what blocks tell each other, in turn
-  u64 found[3];     // where a search ended
-  u64 place[2];     // where a draw ended, by the thread that knows
+  u64 found[4];     // where a search ended
+  u64 place;        // where a draw ended, by the thread that knows
   u64 list_size;
-  union {
-    Histogram histogram;
-    u64 list[kListCapacity];
-  };
 };
 static_assert(sizeof(RowMemory) == kRowHeaderBytes);
+// Behind it, in kernels that search.
+union SearchMemory {
+  Histogram histogram;
+  u64 list[kListCapacity];
+};
+static_assert(sizeof(SearchMemory) == kSearchBytes);
 
 struct ClusterSum {
   u64 before;  // over the blocks of lower rank
@@ -89,6 +91,9 @@ struct ClusterRow {
       return shared;
     }
   }
+  SearchMemory& search() const {
+    return *reinterpret_cast<SearchMemory*>(tile::shared_memory() + kRowHeaderBytes);
+  }
   bool is_leader() const { return rank == 0; }
   // A block must not end while others read its memory.
   static void finish() {
@@ -137,7 +142,7 @@ struct ClusterRow {
   }
 
   // The first pass, over global memory: finds the largest element, and keeps this block's part. At
-  // its end keys of weights are still the logits' bits: weigh() comes next.
+  // its end keys of weights are still the logits' bits: set_temperature() and weigh() come next.
   u32 read() {
     u32 mine = 0;
     for_each_access<c.vec_elems>(data, begin, end, tile::thread_index(), c.threads,
@@ -162,10 +167,14 @@ struct ClusterRow {
     largest = static_cast<u32>(cluster_max(of_block));
     return largest;
   }
-  // Logits become weights; a thread changes what it has read itself. The largest is then 1.
-  void weigh(float temperature) {
+  // From here on keys are those of weights, the largest of which is 1; those that are held are still
+  // the logits' bits.
+  void set_temperature(float temperature) {
     weights = {tile::float_from_bits(bits_of_key(largest)), weight_scale(temperature)};
     largest = 0x3f800000u;
+  }
+  // Logits that are held become weights; a thread changes what it has read itself.
+  void weigh() {
     if constexpr (c.held) {
       change_words([&](u32 word) { return weight_bits(tile::float_from_bits(word), weights); });
       tile::sync_block();
@@ -229,6 +238,18 @@ struct ClusterRow {
   template <class Visit>
   void for_each(Visit&& visit) const {
     for_range(begin, end, tile::thread_index(), c.threads, visit);
+  }
+
+  // visit(index, ordered key) of every logit, before they are weighed.
+  template <class Visit>
+  void for_each_logit(Visit&& visit) const {
+    if constexpr (c.held) {
+      for_each([&](i32 i, u32 bits) { visit(i, ordered_key(bits)); });
+    } else {
+      for_each_element<c.vec_elems, 2>(
+          data, begin, end, tile::thread_index(), c.threads,
+          [&](i32 i, float x) { visit(i, ordered_key(tile::float_bits(x))); });
+    }
   }
 
   i32 largest_exponent() const { return probability_exponent(largest); }

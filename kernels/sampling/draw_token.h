@@ -32,7 +32,7 @@ inline void draw_token(ClusterRow<c>& row, TokenCut cut, u64 random, Put&& put) 
   row.for_range(segment_begin(tile::warp_index()), segment_begin(tile::warp_index() + 1),
                 tile::lane_index(), 32, [&](i32 i, u32 key) { mine += mass_of(i, key); });
   mine = warp_sum(mine);
-  u64* segments = row.memory.list;
+  u64* segments = row.search().list;
   tile::sync_block();
   if (tile::lane_index() == 0) segments[tile::warp_index()] = mine;
   tile::sync_block();

@@ -3,7 +3,7 @@
 //
 // Grid:   c.cluster blocks a row
 // Block:  c.threads
-// Smem:   row_memory_bytes
+// Smem:   row_memory_bytes + kSearchBytes
 // Output: out. NaN for a row that is no distribution, 0 for a row of zeros
 // Needs:  sm_90 for clusters, else any GPU
 #pragma once
@@ -48,7 +48,7 @@ template <RowConfig c>
 void filter_rows(const FilterRowsParams& p) {
   const i64 row_index = tile::block_index() / c.cluster;
   const RowFilter filter(p.filter, row_index);
-  ClusterRow<c> row(p.in.data, row_index * p.in.stride, p.in.vocab);
+  ClusterRow<c> row(p.in.data, row_index * p.in.stride, p.in.vocab, kSearchBytes);
   const i64 first = row_index * p.out_stride;
   const u32 largest = row.read();
   if constexpr (c.keys == RowKeys::ordered) {

@@ -28,7 +28,14 @@ struct Crossing {
   u32 first, last;  // positions among which it lies
   u64 above;        // sum before `first`
   u64 within;       // sum from `first` to `last`
+  u64 next;         // sum over as many positions behind `last`
   u64 needed;       // of the amount, past `above`
+};
+
+struct SearchGoal {
+  int shift;                 // the first bins are 2^shift positions wide
+  u64 enough;                // it ends when no more than this is above and within
+  bool counts_next = false;  // and next
 };
 
 // The bin in which the sum over the bins of all blocks reaches needed_of(total): its index, the sum
@@ -43,7 +50,7 @@ inline bool find_bin(ClusterRow<c>& row, NeededOf&& needed_of) {
     u64 sum = 0;
 #pragma unroll 4  // all at once the addresses would need more registers than there are
     for (int r = 0; r < c.cluster; ++r) {
-      sum += ClusterRow<c>::of_block(&row.memory.histogram, r)->sum(bin);
+      sum += ClusterRow<c>::of_block(&row.search().histogram, r)->sum(bin);
     }
     return sum;
   };
@@ -64,29 +71,30 @@ inline bool find_bin(ClusterRow<c>& row, NeededOf&& needed_of) {
       above += within;
       within = bin_sum(++bin);
     }
+    const u64 next = bin + 1 < kBins ? bin_sum(bin + 1) : 0;
 #pragma unroll 1
     for (int r = 0; r < c.cluster; ++r) {
       u64* found = ClusterRow<c>::of_block(row.memory.found, r);
       found[0] = static_cast<u64>(bin);
       found[1] = above;
       found[2] = within;
+      found[3] = next;
     }
   }
   row.sync();
   return exists;
 }
 
-// Each(add) calls add(position, weight) for all that this block has. The search begins with bins of
-// 2^shift positions, the last of them open, and goes on until `first` to `last` hold no more than
-// `enough` together with all above, or are one position. needed_of(total) gives the amount: 0, or
-// more than the total: nothing is searched for.
+// Each(add) calls add(position, weight) for all that this block has. The last of the first bins is
+// open. The search goes on until its goal is reached or `first` to `last` are one position.
+// needed_of(total) gives the amount: 0, or more than the total: nothing is searched for.
 template <RowConfig c, class Each, class NeededOf>
-inline Crossing find_crossing(ClusterRow<c>& row, int shift, u64 enough, Each&& each,
+inline Crossing find_crossing(ClusterRow<c>& row, SearchGoal goal, Each&& each,
                               NeededOf&& needed_of) {
-  constexpr int kBinBits = 10, kOpenShift = 32 - kBinBits;
-  static_assert(kBins == 1 << kBinBits);
-  Crossing found{false, 0, 0, 0, 0, 0};
-  Histogram& histogram = row.memory.histogram;
+  constexpr int kOpenShift = 32 - kBinBits;
+  int shift = goal.shift;
+  Crossing found{false, 0, 0, 0, 0, 0, 0};
+  Histogram& histogram = row.search().histogram;
   for (bool is_first = true;; is_first = false) {
     tile::sync_block();
     for (int i = tile::thread_index(); i < kBins; i += c.threads) {
@@ -110,21 +118,23 @@ inline Crossing find_crossing(ClusterRow<c>& row, int shift, u64 enough, Each&& 
     found.needed -= result[1];
     found.above += result[1];
     found.within = result[2];
+    found.next = result[3];
     found.first += bin << shift;
     const bool is_open = is_first && bin == kBins - 1;
     found.last = is_open ? 0xffffffffu : found.first + (1u << shift) - 1;
-    if (shift == 0 || found.above + found.within <= enough) return found;
+    const u64 sum = found.above + found.within + (goal.counts_next ? found.next : 0);
+    if (shift == 0 || sum <= goal.enough) return found;
     shift = is_open ? kOpenShift : tile::max_of(shift - kBinBits, 0);
   }
 }
 
-// Bins of the first search: 16 to the power of two, 64 powers of two down from the largest.
-constexpr int kKeyShift = 19;
+// Bins of the first search: 32 to the power of two, 64 powers of two down from the largest.
+constexpr int kKeyShift = 18;
 
 template <RowConfig c>
 inline Crossing find_count(ClusterRow<c>& row, u64 count, u64 enough) {
   return find_crossing(
-      row, kKeyShift, enough,
+      row, {kKeyShift, enough},
       [&](auto&& add) {
         row.for_each([&](i32, u32 key) {
           if (key != 0) add(row.largest - key, 1u);
@@ -145,7 +155,7 @@ inline TokenCut cut_at(ClusterRow<c>& row, const Crossing& crossing, u64 each, T
   int shift = 0;
   while ((row.vocab - 1) >> shift >= kBins) ++shift;
   const Crossing last = find_crossing(
-      row, shift, 0,
+      row, {shift, 0},
       [&](auto&& add) {
         row.for_each([&](i32 index, u32 k) {
           const i32 i = reverse ? row.vocab - 1 - index : index;
@@ -160,7 +170,7 @@ inline TokenCut cut_at(ClusterRow<c>& row, const Crossing& crossing, u64 each, T
 template <RowConfig c, class NeededOf>
 inline TokenCut find_mass(ClusterRow<c>& row, TokenCut within, NeededOf&& needed_of) {
   const Crossing crossing = find_crossing(
-      row, kKeyShift, 0,
+      row, {kKeyShift, 0},
       [&](auto&& add) {
         row.for_each([&](i32 i, u32 key) {
           if (!within.keeps(key, i)) return;

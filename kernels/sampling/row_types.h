@@ -54,10 +54,13 @@ constexpr i32 row_part(i32 vocab, i32 cluster) {
   return ((vocab + cluster - 1) / cluster + 7) / 8 * 8;
 }
 
+constexpr i32 kRowHeaderBytes = 40 * 8;
 // Bins of the searches, and elements of the list of the largest ones, which takes their place.
-constexpr i32 kBins = 1024;
-constexpr i32 kListCapacity = 1024;
-constexpr i32 kRowHeaderBytes = 40 * 8 + kListCapacity * 8;
+constexpr i32 kBinBits = 11;
+constexpr i32 kBins = 1 << kBinBits;
+constexpr i32 kListCapacity = kBins;
+// What a kernel that searches has behind the header.
+constexpr i32 kSearchBytes = kBins * 8;
 constexpr i64 row_memory_bytes(const RowConfig& c, i32 vocab) {
   return kRowHeaderBytes + (c.held ? 4ll * row_part(vocab, c.cluster) : 0);
 }

@@ -33,13 +33,13 @@ constexpr u64 list_entry(u32 key, i32 index) { return join_words(key, ~static_ca
 constexpr u32 entry_key(u64 entry) { return static_cast<u32>(entry >> 32); }
 constexpr i32 entry_index(u64 entry) { return static_cast<i32>(~static_cast<u32>(entry)); }
 
-// All entries that `entry(index, key)` gives other than 0, in the first block's `list`, unsorted;
-// they must fit into it. `list` is at the same place in every block, and nobody uses it. Returns
-// their number. Other blocks than the first may end then.
-template <RowConfig c, class Entry>
-inline int gather_list(ClusterRow<c>& row, u64* list, Entry&& entry) {
+// All entries that `entry(index, key)` gives other than 0 for what each(visit) visits in this block,
+// in the first block's `list`, unsorted; they must fit into it. `list` is at the same place in every
+// block, and nobody uses it. Returns their number. Other blocks than the first may end then.
+template <RowConfig c, class Each, class Entry>
+inline int gather_list(ClusterRow<c>& row, u64* list, Each&& each, Entry&& entry) {
   auto* count = reinterpret_cast<u32*>(&row.memory.list_size);
-  row.for_each([&](i32 i, u32 key) {
+  each([&](i32 i, u32 key) {
     const u64 x = entry(i, key);
     if (x != 0) list[tile::atomic_add(count, 1u)] = x;
   });
@@ -72,22 +72,21 @@ struct ListRun {
 // The entry at which the running mass of the first `size` reaches `needed`, from 1 to their total.
 template <RowConfig c>
 inline int find_entry(ClusterRow<c>& row, int size, u64 needed, u64 before, u64 mine) {
-  u64* place = row.memory.place;
   if (before < needed && needed <= before + mine) {
     const ListRun<c.threads> run(size);
     int i = run.first;
-    for (u64 mass = before; (mass += row.mass(entry_key(row.memory.list[i]))) < needed;) ++i;
-    place[0] = static_cast<u64>(i);
+    for (u64 mass = before; (mass += row.mass(entry_key(row.search().list[i]))) < needed;) ++i;
+    row.memory.place = static_cast<u64>(i);
   }
   tile::sync_block();
-  return static_cast<int>(place[0]);
+  return static_cast<int>(row.memory.place);
 }
 
 template <RowConfig c>
 inline PrefixSum list_masses(ClusterRow<c>& row, int size, u64& mine) {
   const ListRun<c.threads> run(size);
   mine = 0;
-  for (int i = run.first; i < run.last; ++i) mine += row.mass(entry_key(row.memory.list[i]));
+  for (int i = run.first; i < run.last; ++i) mine += row.mass(entry_key(row.search().list[i]));
   return block_prefix_sum<c.threads>(mine, row.memory.warp_sums);
 }
 

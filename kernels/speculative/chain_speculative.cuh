@@ -3,7 +3,7 @@
 //
 // Grid:   c.cluster blocks a request
 // Block:  c.threads
-// Smem:   row_memory_bytes
+// Smem:   row_memory_bytes + kSearchBytes
 // Output: ids, -1 behind the token that is drawn; accepted and emitted are added to
 // Needs:  sm_90 for clusters, else any GPU
 #pragma once
@@ -22,7 +22,7 @@ void chain_speculative(const ChainParams& p) {
   const i32 position = step.num_accepted;
   const float* target =
       p.target_probs + request * p.target_batch_stride + position * p.target_row_stride;
-  ClusterRow<c> row(target, 0, p.vocab);
+  ClusterRow<c> row(target, 0, p.vocab, kSearchBytes);
   if (position < p.drafts) {
     row.subtrahend = p.draft_probs + request * p.draft_batch_stride + position * p.draft_row_stride;
   }

@@ -3,7 +3,7 @@
 //
 // Grid:   c.cluster blocks a row
 // Block:  c.threads
-// Smem:   row_memory_bytes + kTopkListBytes
+// Smem:   row_memory_bytes + kSearchBytes + kTopkListBytes
 // Output: values, indices, out
 // Needs:  sm_90 for clusters, else any GPU
 #pragma once
@@ -43,10 +43,12 @@ inline int gather_largest(ClusterRow<c>& row, u64* list, i32 k, EntryOrder order
       cut = cut_at<c, highest_index>(row, crossing, 1, kKeepAll);
     }
   }
-  return gather_list(row, list, [&](i32 index, u32 key) -> u64 {
-    const i32 place = highest_index ? order.last - index : index;
-    return key != 0 && cut.keeps(key, place) ? order.entry(key, index) : 0;
-  });
+  return gather_list(
+      row, list, [&](auto&& visit) { row.for_each(visit); },
+      [&](i32 index, u32 key) -> u64 {
+        const i32 place = highest_index ? order.last - index : index;
+        return key != 0 && cut.keeps(key, place) ? order.entry(key, index) : 0;
+      });
 }
 
 inline i32 transformed(const TopkParams& p, i64 row, i32 index) {
@@ -90,9 +92,10 @@ void top_k(const TopkParams& p) {
   const i32 start = tile::max_of(0, tile::min_of(p.starts.at(row_index, 0), p.in.vocab));
   const i32 room = p.in.vocab - start;
   const i32 length = tile::max_of(0, tile::min_of(p.lengths.at(row_index, room), room));
-  ClusterRow<c> row(p.in.data, row_index * p.in.stride + start, length, kTopkListBytes);
+  ClusterRow<c> row(p.in.data, row_index * p.in.stride + start, length,
+                    kSearchBytes + kTopkListBytes);
   row.read();
-  auto* list = reinterpret_cast<u64*>(tile::shared_memory() + kRowHeaderBytes);
+  auto* list = reinterpret_cast<u64*>(tile::shared_memory() + kRowHeaderBytes + kSearchBytes);
   const EntryOrder order{p.highest_index != 0, length - 1};
   int size = order.highest_index ? gather_largest<c, true>(row, list, p.k, order)
                                  : gather_largest<c, false>(row, list, p.k, order);

@@ -7,7 +7,7 @@ namespace quire::kernels {
 
 constexpr i32 kMaxTopK = 2048;
 
-// The sorted list of the largest elements, between a block's header and its part of the row.
+// The sorted list of the largest elements, between what the search uses and the part of the row.
 constexpr i32 kTopkListBytes = kMaxTopK * 8;
 
 // A number a row; null stands for the default.

@@ -23,7 +23,7 @@ struct RowKernel {
   const char* name;  // of the kernel, its entry point and its header in `folder`
   const char* params_type;
   int min_blocks_per_sm = 2;  // of long rows, that there must be registers for
-  int own_bytes = 0;          // shared memory behind the header of the row's
+  int own_bytes = kernels::kSearchBytes;  // of shared memory behind the row's header
 };
 
 // How rows are best read on the device: the first access is the input's.

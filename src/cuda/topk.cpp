@@ -13,7 +13,7 @@ using kernels::RowKeys;
 constexpr RowKernel kTopK{.folder = "topk",
                           .name = "top_k",
                           .params_type = "TopkParams",
-                          .own_bytes = kernels::kTopkListBytes};
+                          .own_bytes = kernels::kSearchBytes + kernels::kTopkListBytes};
 
 }  // namespace
 
