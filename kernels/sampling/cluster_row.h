@@ -167,8 +167,8 @@ struct ClusterRow {
     largest = static_cast<u32>(cluster_max(of_block));
     return largest;
   }
-  // From here on keys are those of weights, the largest of which is 1; those that are held are still
-  // the logits' bits.
+  // From here on keys are those of weights, the largest of which is 1; those that are held are
+  // still the logits' bits.
   void set_temperature(float temperature) {
     weights = {tile::float_from_bits(bits_of_key(largest)), weight_scale(temperature)};
     largest = 0x3f800000u;

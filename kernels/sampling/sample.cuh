@@ -130,9 +130,8 @@ inline bool sample_few_logits(const SampleParams& p, ClusterRow<c>& row, const R
   }
   // One bin more than has the k-th logit, so that all that weigh as much as it are in the list.
   const u32 lowest = largest - kNothing - 1;  // position of the lowest logit there may be
-  const u32 last = crossing.last < lowest
-                       ? crossing.last + (crossing.last - crossing.first) + 1
-                       : crossing.last;
+  const u32 last =
+      crossing.last < lowest ? crossing.last + (crossing.last - crossing.first) + 1 : crossing.last;
   const auto weight = [&](u32 position) {
     return weight_bits(tile::float_from_bits(bits_of_key(largest - position)), row.weights);
   };

@@ -33,9 +33,10 @@ constexpr u64 list_entry(u32 key, i32 index) { return join_words(key, ~static_ca
 constexpr u32 entry_key(u64 entry) { return static_cast<u32>(entry >> 32); }
 constexpr i32 entry_index(u64 entry) { return static_cast<i32>(~static_cast<u32>(entry)); }
 
-// All entries that `entry(index, key)` gives other than 0 for what each(visit) visits in this block,
-// in the first block's `list`, unsorted; they must fit into it. `list` is at the same place in every
-// block, and nobody uses it. Returns their number. Other blocks than the first may end then.
+// All entries that `entry(index, key)` gives other than 0 for what each(visit) visits in this
+// block, in the first block's `list`, unsorted; they must fit into it. `list` is at the same place
+// in every block, and nobody uses it. Returns their number. Other blocks than the first may end
+// then.
 template <RowConfig c, class Each, class Entry>
 inline int gather_list(ClusterRow<c>& row, u64* list, Each&& each, Entry&& entry) {
   auto* count = reinterpret_cast<u32*>(&row.memory.list_size);

@@ -22,7 +22,7 @@ struct RowKernel {
   const char* folder;
   const char* name;  // of the kernel, its entry point and its header in `folder`
   const char* params_type;
-  int min_blocks_per_sm = 2;  // of long rows, that there must be registers for
+  int min_blocks_per_sm = 2;              // of long rows, that there must be registers for
   int own_bytes = kernels::kSearchBytes;  // of shared memory behind the row's header
 };
 
