@@ -8,6 +8,7 @@
 #include "quire/dlpack.h"
 #include "quire/embedding.h"
 #include "quire/error.h"
+#include "quire/fp8_scale.h"
 #include "quire/gemm.h"
 #include "quire/kv_pool.h"
 #include "quire/merge.h"

@@ -48,6 +48,7 @@ inline void sincos_f32(float x, float& sine, float& cosine) { sincosf(x, &sine, 
 inline float fma_f32(float a, float b, float c) { return fmaf(a, b, c); }
 inline float max_f32(float a, float b) { return fmaxf(a, b); }  // NaN loses
 inline float min_f32(float a, float b) { return fminf(a, b); }
+inline float abs_f32(float x) { return fabsf(x); }
 inline bool is_nan(float x) { return (float_bits(x) & 0x7fffffffu) > 0x7f800000u; }
 
 template <class T>

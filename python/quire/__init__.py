@@ -17,7 +17,14 @@ from .embedding import gather_rows
 from .gemm import gemm
 from .kv_pool import KvPool, KvPoolStats, PageCopy, PageTable
 from .merge import merge_state, merge_state_in_place, merge_states
-from .norm import fused_add_rms_norm, rms_norm
+from .norm import (
+    fused_add_rms_norm,
+    fused_add_rms_norm_quant,
+    layer_norm,
+    layer_norm_quant,
+    rms_norm,
+    rms_norm_quant,
+)
 from .rope import Llama31Rope, apply_rope_pos_ids
 from .sampling import (
     argmax,
@@ -49,17 +56,21 @@ __all__ = [
     "apply_rope_pos_ids",
     "argmax",
     "fused_add_rms_norm",
+    "fused_add_rms_norm_quant",
     "gather_rows",
     "gemm",
     "get_batch_indices_positions",
     "get_seq_lens",
     "install_as_flashinfer",
+    "layer_norm",
+    "layer_norm_quant",
     "merge_state",
     "merge_state_in_place",
     "merge_states",
     "min_p_sample",
     "num_cuda_devices",
     "rms_norm",
+    "rms_norm_quant",
     "sample",
     "silu_and_mul",
     "softmax",

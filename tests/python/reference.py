@@ -112,6 +112,27 @@ def rms_norm(x, weight, eps):
     return x / np.sqrt((x**2).mean(-1, keepdims=True) + eps) * np.asarray(weight, np.float64)
 
 
+def layer_norm(x, gamma, beta, eps):
+    x = np.asarray(x, np.float64)
+    centred = x - x.mean(-1, keepdims=True)
+    scale = np.sqrt((centred**2).mean(-1, keepdims=True) + eps)
+    return centred / scale * np.asarray(gamma, np.float64) + np.asarray(beta, np.float64)
+
+
+FP8_LARGEST = {"float8_e4m3fn": 448.0, "float8_e5m2": 57344.0}
+
+
+def check_quantized(out, values, dtype, scale, slack=4e-6):
+    """out is a nearest fp8 number of values / scale; beyond the largest one it is that."""
+    out, exact = np.asarray(out, np.float64), np.asarray(values, np.float64) / scale
+    largest = FP8_LARGEST[dtype]
+    half_step, denormal = (2**-3, 2**-17) if largest > 448 else (2**-4, 2**-10)
+    clamped = np.clip(exact, -largest, largest)
+    bound = np.maximum(np.abs(clamped) * half_step, denormal) * (1 + 1e-6) + np.abs(exact) * slack
+    assert out.shape == exact.shape
+    assert (np.abs(out - clamped) <= bound + 1e-9).all()
+
+
 def silu_and_mul(x):
     x = np.asarray(x, np.float64)
     gate, up = np.split(x, 2, axis=-1)

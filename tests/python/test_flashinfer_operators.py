@@ -72,6 +72,36 @@ def test_merge(torch, close):
         fi.merge_state_in_place(v_a, s_a.half(), v[:, 1], s[:, 1])
 
 
+def test_gemma_and_layer_norm(torch, close):
+    x, residual, weight, beta = (randn(torch, *s) for s in ((5, 32), (5, 32), (32,), (32,)))
+    more = weight.numpy() + 1
+    close(fi.gemma_rmsnorm(x, weight).numpy(), reference.rms_norm(x.numpy(), more, 1e-6), 1e-6)
+    half = fi.layernorm(x.bfloat16(), weight, beta)
+    exact = reference.layer_norm(x.bfloat16().double(), weight, beta, 1e-6)
+    close(half.double().numpy(), exact, 1e-2)
+    total = (x + residual).numpy().copy()
+    fi.gemma_fused_add_rmsnorm(x, residual, weight)
+    close(x.numpy(), reference.rms_norm(total, more, 1e-6), 1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2"])
+def test_quantized_norms(torch, dtype):
+    x, residual, weight, beta = (randn(torch, *s) for s in ((5, 32), (5, 32), (32,), (32,)))
+    out = torch.empty(5, 32, dtype=getattr(torch, dtype))
+    exact = reference.rms_norm(x.numpy(), weight.numpy(), 1e-6)
+    for scale in (0.03, torch.tensor([0.03])):
+        assert fi.norm.rmsnorm_quant(out, x, weight, scale) is None
+        reference.check_quantized(out.double().numpy(), exact, dtype, 0.03)
+    fi.norm.layernorm_quant(out, x, weight, beta, torch.tensor(0.03))
+    exact = reference.layer_norm(x.numpy(), weight.numpy(), beta.numpy(), 1e-6)
+    reference.check_quantized(out.double().numpy(), exact, dtype, 0.03)
+    total = (x + residual).numpy().copy()
+    fi.norm.fused_add_rmsnorm_quant(out, x, residual, weight, torch.tensor([0.05]))
+    np.testing.assert_array_equal(residual.numpy(), total)
+    exact = reference.rms_norm(total, weight.numpy(), 1e-6)
+    reference.check_quantized(out.double().numpy(), exact, dtype, 0.05)
+
+
 def test_norm_and_activation(torch, close):
     x, weight = randn(torch, 5, 32), randn(torch, 32)
     expected = reference.rms_norm(x.numpy(), weight.numpy(), 1e-6)

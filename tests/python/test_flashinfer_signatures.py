@@ -166,6 +166,14 @@ FUNCTIONS = {
     "rope.apply_llama31_rope_pos_ids_inplace": f"q, k, pos_ids, {LLAMA31}",
     "norm.rmsnorm": "input, weight, eps=1e-06, out=None, enable_pdl=None",
     "norm.fused_add_rmsnorm": "input, residual, weight, eps=1e-06, enable_pdl=None",
+    "norm.rmsnorm_quant": "out, input, weight, scale, eps=1e-06, enable_pdl=None",
+    "norm.fused_add_rmsnorm_quant": (
+        "out, input, residual, weight, scale, eps=1e-06, enable_pdl=None"
+    ),
+    "norm.gemma_rmsnorm": "input, weight, eps=1e-06, out=None, enable_pdl=None",
+    "norm.gemma_fused_add_rmsnorm": "input, residual, weight, eps=1e-06, enable_pdl=None",
+    "norm.layernorm": "input, gemma, beta, eps=1e-06",
+    "norm.layernorm_quant": "out, input, gemma, beta, scale, eps=1e-06",
     "activation.silu_and_mul": "input, out=None, enable_pdl=None",
     "sampling.softmax": "logits, temperature=None, enable_pdl=None",
     "sampling.sampling_from_logits": f"logits, indices=None, {SAMPLING_TAIL}",

@@ -14,7 +14,16 @@ from .decode import (
     fast_decode_plan,
     single_decode_with_kv_cache,
 )
-from .norm import fused_add_rmsnorm, rmsnorm
+from .norm import (
+    fused_add_rmsnorm,
+    fused_add_rmsnorm_quant,
+    gemma_fused_add_rmsnorm,
+    gemma_rmsnorm,
+    layernorm,
+    layernorm_quant,
+    rmsnorm,
+    rmsnorm_quant,
+)
 from .page import append_paged_kv_cache, get_batch_indices_positions, get_seq_lens
 from .prefill import (
     BatchPrefillWithPagedKVCacheWrapper,
@@ -57,8 +66,13 @@ __all__ = [
     "decode",
     "fast_decode_plan",
     "fused_add_rmsnorm",
+    "fused_add_rmsnorm_quant",
+    "gemma_fused_add_rmsnorm",
+    "gemma_rmsnorm",
     "get_batch_indices_positions",
     "get_seq_lens",
+    "layernorm",
+    "layernorm_quant",
     "merge_state",
     "merge_state_in_place",
     "merge_states",
@@ -67,6 +81,7 @@ __all__ = [
     "page",
     "prefill",
     "rmsnorm",
+    "rmsnorm_quant",
     "rope",
     "sampling",
     "sampling_from_logits",
