@@ -28,6 +28,7 @@ inline float exp_f32(float x) { return __builtin_expf(x); }
 inline float log_f32(float x) { return __builtin_logf(x); }
 inline float pow_f32(float x, float y) { return __builtin_powf(x, y); }
 inline float tanh_f32(float x) { return __builtin_tanhf(x); }
+inline float erf_f32(float x) { return __builtin_erff(x); }
 inline float sqrt_f32(float x) { return __builtin_sqrtf(x); }
 inline void sincos_f32(float x, float& sine, float& cosine) {
   sine = __builtin_sinf(x);

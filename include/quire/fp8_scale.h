@@ -16,21 +16,25 @@ class Fp8Scale {
   Fp8Scale(float number) : number_(number) {}
   Fp8Scale(const TensorView& tensor) : kind_(Kind::tensor), tensor_(tensor) {}
   // A scale a row or group of the output, computed from its largest magnitude and written to
-  // `scales`, f32: max(amax, 1e-10) / largest finite fp8 magnitude. The operator says the shape.
-  static Fp8Scale computed(const TensorView& scales) {
+  // `scales`, f32: max(amax, 1e-10) / largest finite fp8 magnitude, or the power of two at or above
+  // it (ue8m0). The operator says the shape.
+  static Fp8Scale computed(const TensorView& scales, bool power_of_two = false) {
     Fp8Scale scale(scales);
     scale.kind_ = Kind::computed;
+    scale.power_of_two_ = power_of_two;
     return scale;
   }
 
   Kind kind() const { return kind_; }
   float number() const { return number_; }
   const TensorView& tensor() const { return tensor_; }
+  bool power_of_two() const { return power_of_two_; }
 
  private:
   Kind kind_ = Kind::number;
   float number_ = 1;
   TensorView tensor_;
+  bool power_of_two_ = false;
 };
 
 }  // namespace quire

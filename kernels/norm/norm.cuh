@@ -217,7 +217,7 @@ void normalize(const NormParams& p) {
 #pragma unroll
       for (int j = 0; j < kVec; ++j) amax = tile::max_f32(amax, tile::abs_f32(x[j]));
     });
-    const float out_scale = fp8_scale(over_row.max(amax), c.out_dtype);
+    const float out_scale = fp8_scale(over_row.max(amax), c.out_dtype, p.power_of_two);
     if (live && lane == 0) p.computed_scales[index] = out_scale;
     inverse = 1.f / out_scale;
   }

@@ -58,6 +58,7 @@ struct NormParams {
   float eps;
   float weight_bias;  // added to weight
   float scale_value;
+  bool power_of_two;  // of computed scales
 };
 
 }  // namespace quire::kernels

@@ -43,6 +43,7 @@ inline float exp_f32(float x) { return expf(x); }
 inline float log_f32(float x) { return logf(x); }
 inline float pow_f32(float x, float y) { return powf(x, y); }
 inline float tanh_f32(float x) { return tanhf(x); }
+inline float erf_f32(float x) { return erff(x); }
 inline float sqrt_f32(float x) { return sqrtf(x); }
 inline void sincos_f32(float x, float& sine, float& cosine) { sincosf(x, &sine, &cosine); }
 inline float fma_f32(float a, float b, float c) { return fmaf(a, b, c); }

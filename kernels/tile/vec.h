@@ -31,16 +31,21 @@ inline Vec<T, N> pack(const float (&src)[N]) {
   return v;
 }
 
-// More than 16 bytes are loaded by several accesses.
+// N elements in accesses of `access` elements.
+template <int access, int N, class T>
+inline void load_by(float (&dst)[N], const T* src) {
+#pragma unroll
+  for (int i = 0; i < N; i += access) {
+    const Vec<T, access> v = load_vec<access>(src + i);
+#pragma unroll
+    for (int j = 0; j < access; ++j) dst[i + j] = to_float(v.data[j]);
+  }
+}
+
+// In one access, or in several of 16 bytes.
 template <int N, class T>
 inline void load(float (&dst)[N], const T* src) {
-  constexpr int kAccess = min_of(N, static_cast<int>(16 / sizeof(T)));
-#pragma unroll
-  for (int i = 0; i < N; i += kAccess) {
-    const Vec<T, kAccess> v = load_vec<kAccess>(src + i);
-#pragma unroll
-    for (int j = 0; j < kAccess; ++j) dst[i + j] = to_float(v.data[j]);
-  }
+  load_by<min_of(N, static_cast<int>(16 / sizeof(T)))>(dst, src);
 }
 
 template <int N, class T>
@@ -60,14 +65,18 @@ inline void store(T* dst, const float (&src)[N]) {
     }
     *reinterpret_cast<Vec<u32, N / 4>*>(dst) = v;
   } else {
-    constexpr int kAccess = min_of(N, static_cast<int>(16 / sizeof(T)));
+    *reinterpret_cast<Vec<T, N>*>(dst) = pack<T>(src);
+  }
+}
+
+template <int access, int N, class T>
+inline void store_by(T* dst, const float (&src)[N]) {
 #pragma unroll
-    for (int i = 0; i < N; i += kAccess) {
-      Vec<T, kAccess> v;
+  for (int i = 0; i < N; i += access) {
+    float piece[access];
 #pragma unroll
-      for (int j = 0; j < kAccess; ++j) v.data[j] = from_float<T>(src[i + j]);
-      *reinterpret_cast<Vec<T, kAccess>*>(dst + i) = v;
-    }
+    for (int j = 0; j < access; ++j) piece[j] = src[i + j];
+    store<access>(dst + i, piece);
   }
 }
 

@@ -9,7 +9,14 @@ TypeError, NotImplementedError, MemoryError and RuntimeError; a failed call chan
 
 from ._install import install_as_flashinfer
 from ._library import library as _library
-from .activation import silu_and_mul
+from .activation import (
+    gelu_and_mul,
+    gelu_and_mul_quant,
+    gelu_tanh_and_mul,
+    gelu_tanh_and_mul_quant,
+    silu_and_mul,
+    silu_and_mul_quant,
+)
 from .append import append_paged_kv, get_batch_indices_positions, get_seq_lens
 from .attention import BatchAttention
 from .attention_variant import AttentionVariant
@@ -58,6 +65,10 @@ __all__ = [
     "fused_add_rms_norm",
     "fused_add_rms_norm_quant",
     "gather_rows",
+    "gelu_and_mul",
+    "gelu_and_mul_quant",
+    "gelu_tanh_and_mul",
+    "gelu_tanh_and_mul_quant",
     "gemm",
     "get_batch_indices_positions",
     "get_seq_lens",
@@ -73,6 +84,7 @@ __all__ = [
     "rms_norm_quant",
     "sample",
     "silu_and_mul",
+    "silu_and_mul_quant",
     "softmax",
     "top_k_sample",
     "top_k_top_p_sample",

@@ -62,10 +62,10 @@ PerRow<T> per_row(const std::optional<TensorView>& tensor, T value) {
 }
 
 // A tensor, read or (computed) written, or else a number.
-inline Fp8Scale to_fp8_scale(const std::optional<TensorView>& tensor, double number,
-                             bool computed) {
+inline Fp8Scale to_fp8_scale(const std::optional<TensorView>& tensor, double number, bool computed,
+                             bool power_of_two = false) {
   if (!tensor) return Fp8Scale(static_cast<float>(number));
-  return computed ? Fp8Scale::computed(*tensor) : Fp8Scale(*tensor);
+  return computed ? Fp8Scale::computed(*tensor, power_of_two) : Fp8Scale(*tensor);
 }
 
 }  // namespace quire::python

@@ -15,12 +15,12 @@ ScaleParams fp8_scale(const Arg& out, const Fp8Scale& scale) {
   const Arg arg{out.op, computed ? "scales" : "scale", scale.tensor()};
   dtype(arg, {DType::f32});
   device(arg, out);
-  contiguous(arg);
   memory(arg, computed);
   auto* data = static_cast<float*>(scale.tensor().data);
   if (computed) {
     p.scaling = kernels::Scaling::computed;
     p.computed = data;
+    p.power_of_two = scale.power_of_two();
     return p;
   }
   if (scale.tensor().numel() != 1) {

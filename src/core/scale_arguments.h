@@ -12,10 +12,11 @@ struct ScaleParams {
   const float* given = nullptr;  // or null: value
   float value = 1;
   float* computed = nullptr;
+  bool power_of_two = false;
 };
 
 // out's dtype must be fp8 and a scale that is given fit; a tensor for computed ones is checked for
-// dtype, device, contiguity and memory; its shape is the operator's to check.
+// dtype, device and memory; its shape and strides are the operator's to check.
 ScaleParams fp8_scale(const Arg& out, const Fp8Scale& scale);
 
 }  // namespace quire::check

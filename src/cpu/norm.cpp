@@ -83,7 +83,8 @@ float output_scale(const Row& row, float mean, float scale) {
     row.apply(x, begin, n, mean, scale);
     for (int i = 0; i < n; ++i) amax = std::fmax(amax, std::fabs(x[i]));
   });
-  return p.computed_scales[row.index] = kernels::fp8_scale(amax, row.config.out_dtype);
+  return p.computed_scales[row.index] =
+             kernels::fp8_scale(amax, row.config.out_dtype, p.power_of_two);
 }
 
 void norm_row(const Row& row) {

@@ -93,6 +93,7 @@ check::ScaleParams check_out(const Norm& n, const Arg& input) {
     for (int d = 0; d + 1 < n.input.rank; ++d) {
       check::dim(scales, d, n.input.shape[d], "as in input");
     }
+    check::contiguous(scales);
   }
   return scale;
 }
@@ -122,6 +123,7 @@ NormParams make_params(const Norm& n, const Arg& input, const check::ScaleParams
   p.given_scale = scale.given;
   p.scale_value = scale.value;
   p.computed_scales = scale.computed;
+  p.power_of_two = scale.power_of_two;
   return p;
 }
 

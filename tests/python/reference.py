@@ -1,5 +1,7 @@
 """Independent references in double precision, straight from the definitions."""
 
+import math
+
 import numpy as np
 
 
@@ -137,6 +139,16 @@ def silu_and_mul(x):
     x = np.asarray(x, np.float64)
     gate, up = np.split(x, 2, axis=-1)
     return gate / (1 + np.exp(-gate)) * up
+
+
+def gelu_and_mul(x):
+    gate, up = np.split(np.asarray(x, np.float64), 2, axis=-1)
+    return gate / 2 * (1 + np.vectorize(math.erf)(gate / np.sqrt(2))) * up
+
+
+def gelu_tanh_and_mul(x):
+    gate, up = np.split(np.asarray(x, np.float64), 2, axis=-1)
+    return gate / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3))) * up
 
 
 def rope(x, positions, *, theta=1e4, scale=1.0, rotary_dim=None, interleave=False, llama31=None):

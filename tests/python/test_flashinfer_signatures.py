@@ -174,6 +174,8 @@ FUNCTIONS = {
     "norm.gemma_fused_add_rmsnorm": "input, residual, weight, eps=1e-06, enable_pdl=None",
     "norm.layernorm": "input, gemma, beta, eps=1e-06",
     "norm.layernorm_quant": "out, input, gemma, beta, scale, eps=1e-06",
+    "activation.gelu_and_mul": "input, out=None, enable_pdl=None",
+    "activation.gelu_tanh_and_mul": "input, out=None, enable_pdl=None",
     "activation.silu_and_mul": "input, out=None, enable_pdl=None",
     "sampling.softmax": "logits, temperature=None, enable_pdl=None",
     "sampling.sampling_from_logits": f"logits, indices=None, {SAMPLING_TAIL}",

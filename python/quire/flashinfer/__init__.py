@@ -6,7 +6,7 @@ says which; what else differs is in the docstrings and in docs/python.md.
 """
 
 from . import activation, cascade, decode, norm, page, prefill, rope, sampling
-from .activation import silu_and_mul
+from .activation import gelu_and_mul, gelu_tanh_and_mul, silu_and_mul
 from .cascade import merge_state, merge_state_in_place, merge_states
 from .decode import (
     BatchDecodeWithPagedKVCacheWrapper,
@@ -67,6 +67,8 @@ __all__ = [
     "fast_decode_plan",
     "fused_add_rmsnorm",
     "fused_add_rmsnorm_quant",
+    "gelu_and_mul",
+    "gelu_tanh_and_mul",
     "gemma_fused_add_rmsnorm",
     "gemma_rmsnorm",
     "get_batch_indices_positions",
