@@ -1,5 +1,7 @@
 #include "core/scale_arguments.h"
 
+#include <fmt/format.h>
+
 namespace quire::check {
 
 ScaleParams fp8_scale(const Arg& out, const Fp8Scale& scale) {
@@ -28,6 +30,34 @@ ScaleParams fp8_scale(const Arg& out, const Fp8Scale& scale) {
   }
   p.given = data;
   return p;
+}
+
+HeadScales head_scales(const Arg& data, std::string_view name, const Fp8Scale& scale,
+                       std::int64_t num_heads, bool is_fp8) {
+  HeadScales result;
+  if (scale.kind() == Fp8Scale::Kind::number) {
+    finite_positive(data.op, name, scale.number());
+    if (!is_fp8 && scale.number() != 1) {
+      check::fail(data.op, name, fmt::format("{}", scale.number()),
+                  "1 for a cache that is not converted to fp8");
+    }
+    result.value = scale.number();
+    return result;
+  }
+  const Arg arg{data.op, name, scale.tensor()};
+  if (scale.kind() == Fp8Scale::Kind::computed || !is_fp8) {
+    check::fail(data.op, name, is_fp8 ? "computed scales" : "a tensor",
+                is_fp8 ? "given ones" : "1 for a cache that is not converted to fp8");
+  }
+  rank(arg, 1);
+  dtype(arg, {DType::f32});
+  device(arg, data);
+  contiguous(arg);
+  memory(arg);
+  if (arg.tensor.shape[0] != 1) dim(arg, 0, num_heads, "num_kv_heads, or 1");
+  result.data = static_cast<const float*>(arg.tensor.data);
+  result.head_stride = arg.tensor.shape[0] == 1 ? 0 : 1;
+  return result;
 }
 
 }  // namespace quire::check
