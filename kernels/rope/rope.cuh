@@ -77,6 +77,7 @@ inline void rotate_heads(const RopeSide& side, i64 token, PageSlot to, const Rop
                     : token * side.out_token_stride;
   const int rotated = side.rotary_dim / 2 / kVec;  // accesses a head that turn; the others copy
   const int units = rotated + (side.head_dim - side.rotary_dim) / kVec;
+#pragma unroll 1
   for (int i = tile::thread_index(); i < side.num_heads * units; i += c.threads) {
     const int head = i / units, unit = i - head * units;
     float factor = 1;
@@ -124,9 +125,12 @@ void rope(const RopeParams& p) {
   if (p.any_paged && token < p.to.nnz) to = find_page_slot(p.to, token);
   fill_table<c>(p, token, table);
   tile::sync_block();
+  // One copy of the code for all sides: two would need more registers.
+#pragma unroll 1
   for (int s = 0; s < kRopeQuerySides; ++s) {
     rotate_heads<c, c.q_out_dtype>(p.sides[s], token, to, table);
   }
+#pragma unroll 1
   for (int s = kRopeQuerySides; s < kRopeSides; ++s) {
     rotate_heads<c, c.k_out_dtype>(p.sides[s], token, to, table);
   }

@@ -17,7 +17,12 @@ from .activation import (
     silu_and_mul,
     silu_and_mul_quant,
 )
-from .append import append_paged_kv, get_batch_indices_positions, get_seq_lens
+from .append import (
+    append_paged_kv,
+    append_paged_mla,
+    get_batch_indices_positions,
+    get_seq_lens,
+)
 from .attention import BatchAttention
 from .attention_variant import AttentionVariant
 from .embedding import gather_rows
@@ -32,7 +37,14 @@ from .norm import (
     rms_norm,
     rms_norm_quant,
 )
-from .rope import Llama31Rope, apply_rope_pos_ids
+from .rope import (
+    Llama31Rope,
+    YarnRope,
+    apply_rope,
+    apply_rope_pos_ids,
+    rope_append_paged_kv,
+    rope_quantize_fp8,
+)
 from .sampling import (
     argmax,
     min_p_sample,
@@ -59,7 +71,10 @@ __all__ = [
     "Llama31Rope",
     "PageCopy",
     "PageTable",
+    "YarnRope",
     "append_paged_kv",
+    "append_paged_mla",
+    "apply_rope",
     "apply_rope_pos_ids",
     "argmax",
     "fused_add_rms_norm",
@@ -82,6 +97,8 @@ __all__ = [
     "num_cuda_devices",
     "rms_norm",
     "rms_norm_quant",
+    "rope_append_paged_kv",
+    "rope_quantize_fp8",
     "sample",
     "silu_and_mul",
     "silu_and_mul_quant",

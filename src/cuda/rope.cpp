@@ -19,6 +19,7 @@ jit::KernelSpec rope_spec(const RopeConfig& config) {
   spec.config = jit::config_literal(config);
   spec.params_type = "RopeParams";
   spec.threads_per_block = config.threads;
+  spec.min_blocks_per_sm = 1280 / config.threads;  // enough loads in flight
   spec.dynamic_smem_bytes = kernels::kMaxRotaryDim * sizeof(float);
   return spec;
 }

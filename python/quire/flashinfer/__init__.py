@@ -24,7 +24,12 @@ from .norm import (
     rmsnorm,
     rmsnorm_quant,
 )
-from .page import append_paged_kv_cache, get_batch_indices_positions, get_seq_lens
+from .page import (
+    append_paged_kv_cache,
+    append_paged_mla_kv_cache,
+    get_batch_indices_positions,
+    get_seq_lens,
+)
 from .prefill import (
     BatchPrefillWithPagedKVCacheWrapper,
     BatchPrefillWithRaggedKVCacheWrapper,
@@ -32,10 +37,19 @@ from .prefill import (
     single_prefill_with_kv_cache_return_lse,
 )
 from .rope import (
+    apply_llama31_rope,
+    apply_llama31_rope_inplace,
     apply_llama31_rope_pos_ids,
     apply_llama31_rope_pos_ids_inplace,
+    apply_rope,
+    apply_rope_inplace,
     apply_rope_pos_ids,
     apply_rope_pos_ids_inplace,
+    apply_rope_with_cos_sin_cache,
+    apply_rope_with_cos_sin_cache_inplace,
+    mla_rope_quantize_fp8,
+    rope_quantize_fp8,
+    rope_quantize_fp8_append_paged_kv_cache,
 )
 from .sampling import (
     min_p_sampling_from_probs,
@@ -58,10 +72,17 @@ __all__ = [
     "CUDAGraphBatchDecodeWithPagedKVCacheWrapper",
     "activation",
     "append_paged_kv_cache",
+    "append_paged_mla_kv_cache",
+    "apply_llama31_rope",
+    "apply_llama31_rope_inplace",
     "apply_llama31_rope_pos_ids",
     "apply_llama31_rope_pos_ids_inplace",
+    "apply_rope",
+    "apply_rope_inplace",
     "apply_rope_pos_ids",
     "apply_rope_pos_ids_inplace",
+    "apply_rope_with_cos_sin_cache",
+    "apply_rope_with_cos_sin_cache_inplace",
     "cascade",
     "decode",
     "fast_decode_plan",
@@ -79,12 +100,15 @@ __all__ = [
     "merge_state_in_place",
     "merge_states",
     "min_p_sampling_from_probs",
+    "mla_rope_quantize_fp8",
     "norm",
     "page",
     "prefill",
     "rmsnorm",
     "rmsnorm_quant",
     "rope",
+    "rope_quantize_fp8",
+    "rope_quantize_fp8_append_paged_kv_cache",
     "sampling",
     "sampling_from_logits",
     "sampling_from_probs",
