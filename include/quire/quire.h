@@ -14,6 +14,8 @@
 #include "quire/merge.h"
 #include "quire/norm.h"
 #include "quire/paged_kv.h"
+#include "quire/pages.h"
+#include "quire/quantize.h"
 #include "quire/rope.h"
 #include "quire/sampling.h"
 #include "quire/tensor.h"

@@ -10,43 +10,10 @@
 #pragma once
 
 #include "norm/norm_types.h"
+#include "tile/group.h"
 #include "tile/vec.h"
-#include "tile/warp.h"
 
 namespace quire::kernels {
-
-// Sums and maxima over the threads of a row. Every thread of the block calls them.
-template <NormConfig c>
-class OverRow {
- public:
-  float sum(float x) {
-    constexpr int kWidth = tile::min_of(c.threads_per_row, 32);
-    x = tile::warp::sum<kWidth>(x);
-    if constexpr (kWarps > 1) x = tile::warp::sum<kWarps>(exchange(x));
-    return x;
-  }
-  float max(float x) {
-    constexpr int kWidth = tile::min_of(c.threads_per_row, 32);
-    x = tile::warp::max<kWidth>(x);
-    if constexpr (kWarps > 1) x = tile::warp::max<kWarps>(exchange(x));
-    return x;
-  }
-
- private:
-  static constexpr int kWarps = c.threads_per_row / 32;
-
-  // One warp's result in each of kWarps neighbouring lanes. Two turns use different memory, so that
-  // one barrier is enough.
-  float exchange(float x) {
-    float* of_warps = reinterpret_cast<float*>(tile::shared_memory()) + turn_ * 32;
-    turn_ ^= 1;
-    if (tile::lane_index() == 0) of_warps[tile::warp_index()] = x;
-    tile::sync_block();
-    return of_warps[tile::lane_index() % kWarps];
-  }
-
-  int turn_ = 0;
-};
 
 // The row of a thread: its values, in registers or in memory, and where they go.
 template <NormConfig c>
@@ -191,7 +158,7 @@ void normalize(const NormParams& p) {
                     tile::thread_index() / c.threads_per_row;
   const bool live = index < p.rows;
   NormRow<c> row(p, live ? index : 0, lane, live);
-  OverRow<c> over_row;
+  tile::Group<c.threads_per_row> over_row;
   row.read();
 
   const float size = static_cast<float>(p.hidden);

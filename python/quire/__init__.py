@@ -37,6 +37,8 @@ from .norm import (
     rms_norm,
     rms_norm_quant,
 )
+from .pages import copy_pages, gather_pages, scatter_pages
+from .quantize import dequantize_fp8, packbits, quantize_fp8, segment_packbits
 from .rope import (
     Llama31Rope,
     YarnRope,
@@ -77,8 +79,11 @@ __all__ = [
     "apply_rope",
     "apply_rope_pos_ids",
     "argmax",
+    "copy_pages",
+    "dequantize_fp8",
     "fused_add_rms_norm",
     "fused_add_rms_norm_quant",
+    "gather_pages",
     "gather_rows",
     "gelu_and_mul",
     "gelu_and_mul_quant",
@@ -95,11 +100,15 @@ __all__ = [
     "merge_states",
     "min_p_sample",
     "num_cuda_devices",
+    "packbits",
+    "quantize_fp8",
     "rms_norm",
     "rms_norm_quant",
     "rope_append_paged_kv",
     "rope_quantize_fp8",
     "sample",
+    "scatter_pages",
+    "segment_packbits",
     "silu_and_mul",
     "silu_and_mul_quant",
     "softmax",

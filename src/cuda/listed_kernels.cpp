@@ -7,6 +7,8 @@
 #include "cuda/launch.h"
 #include "cuda/merge.h"
 #include "cuda/norm.h"
+#include "cuda/pages.h"
+#include "cuda/quantize.h"
 #include "cuda/rope.h"
 #include "cuda/sampling.h"
 
@@ -16,7 +18,7 @@ std::vector<ListedKernel> listed_kernels() {
   std::vector<ListedKernel> all;
   for (const auto kernels_of :
        {activation_kernels, append_kernels, attention_kernels, embedding_kernels, merge_kernels,
-        norm_kernels, rope_kernels, sampling_kernels}) {
+        norm_kernels, pages_kernels, quantize_kernels, rope_kernels, sampling_kernels}) {
     std::vector<ListedKernel> kernels = kernels_of();
     std::move(kernels.begin(), kernels.end(), std::back_inserter(all));
   }

@@ -191,6 +191,8 @@ FUNCTIONS = {
         "quant_scale_q=1.0, quant_scale_kv=1.0, page_size=16, kv_layout='NHD', q_rope_out=None, "
         "q_nope_out=None, enable_pdl=False"
     ),
+    "quantization.packbits": "x, bitorder='big'",
+    "quantization.segment_packbits": "x, indptr, bitorder='big'",
     "norm.rmsnorm": "input, weight, eps=1e-06, out=None, enable_pdl=None",
     "norm.fused_add_rmsnorm": "input, residual, weight, eps=1e-06, enable_pdl=None",
     "norm.rmsnorm_quant": "out, input, weight, scale, eps=1e-06, enable_pdl=None",

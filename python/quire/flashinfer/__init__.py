@@ -5,7 +5,7 @@ find this package. An option that is accepted by name but not built raises NotIm
 says which; what else differs is in the docstrings and in docs/python.md.
 """
 
-from . import activation, cascade, decode, norm, page, prefill, rope, sampling
+from . import activation, cascade, decode, norm, page, prefill, quantization, rope, sampling
 from .activation import gelu_and_mul, gelu_tanh_and_mul, silu_and_mul
 from .cascade import merge_state, merge_state_in_place, merge_states
 from .decode import (
@@ -36,6 +36,7 @@ from .prefill import (
     single_prefill_with_kv_cache,
     single_prefill_with_kv_cache_return_lse,
 )
+from .quantization import packbits, segment_packbits
 from .rope import (
     apply_llama31_rope,
     apply_llama31_rope_inplace,
@@ -102,8 +103,10 @@ __all__ = [
     "min_p_sampling_from_probs",
     "mla_rope_quantize_fp8",
     "norm",
+    "packbits",
     "page",
     "prefill",
+    "quantization",
     "rmsnorm",
     "rmsnorm_quant",
     "rope",
@@ -112,6 +115,7 @@ __all__ = [
     "sampling",
     "sampling_from_logits",
     "sampling_from_probs",
+    "segment_packbits",
     "silu_and_mul",
     "single_decode_with_kv_cache",
     "single_prefill_with_kv_cache",
