@@ -25,6 +25,7 @@ from .append import (
 )
 from .attention import BatchAttention
 from .attention_variant import AttentionVariant
+from .concat import concat_mla_k
 from .embedding import gather_rows
 from .gemm import gemm
 from .kv_pool import KvPool, KvPoolStats, PageCopy, PageTable
@@ -79,6 +80,7 @@ __all__ = [
     "apply_rope",
     "apply_rope_pos_ids",
     "argmax",
+    "concat_mla_k",
     "copy_pages",
     "dequantize_fp8",
     "fused_add_rms_norm",

@@ -10,6 +10,7 @@
 #include "core/rows.h"
 #include "cpu/pages.h"
 #include "cuda/pages.h"
+#include "ops/pages.h"
 
 namespace quire {
 namespace {
@@ -101,7 +102,7 @@ void fill_page(PageCopyParams& p, const Arg& from, const Arg& to) {
 
 void run(const char* op, const Arg& from, const TensorView* src, const Arg& to,
          const TensorView* dst, Stream stream) {
-  const TensorView& ids = src != nullptr ? *src : *dst;
+  const TensorView* ids = src != nullptr ? src : dst;
   PageCopyParams p{};
   p.from = from.tensor.data;
   p.to = to.tensor.data;
@@ -113,10 +114,11 @@ void run(const char* op, const Arg& from, const TensorView* src, const Arg& to,
   p.to_page_stride = rows::step_bytes(to.tensor, 0);
   p.from_pages = from.tensor.shape[0];
   p.to_pages = to.tensor.shape[0];
-  p.num_copies = rows::count(from, ids.shape[0], "copies");
+  p.num_copies = rows::count(from, ids != nullptr ? ids->shape[0] : from.tensor.shape[0], "copies");
   fill_page(p, from, to);
   if (p.num_copies == 0 || p.rows == 0 || p.row_bytes == 0) return;
-  const kernels::PageCopyConfig config{.index_dtype = check::to_kernel(ids.dtype)};
+  kernels::PageCopyConfig config;
+  if (ids != nullptr) config.index_dtype = check::to_kernel(ids->dtype);
   const Device device = from.tensor.device;
   dispatch(
       op, device, [&] { cpu::copy_pages(config, p); },
@@ -124,6 +126,10 @@ void run(const char* op, const Arg& from, const TensorView* src, const Arg& to,
 }
 
 }  // namespace
+
+void copy_entries(const Arg& from, const Arg& to, Stream stream) {
+  run(from.op.data(), from, nullptr, to, nullptr, stream);
+}
 
 void copy_pages(const TensorView& pool, const TensorView& src, const TensorView& dst,
                 Stream stream) {

@@ -193,6 +193,7 @@ FUNCTIONS = {
     ),
     "quantization.packbits": "x, bitorder='big'",
     "quantization.segment_packbits": "x, indptr, bitorder='big'",
+    "concat_ops.concat_mla_k": "k, k_nope, k_rope",
     "norm.rmsnorm": "input, weight, eps=1e-06, out=None, enable_pdl=None",
     "norm.fused_add_rmsnorm": "input, residual, weight, eps=1e-06, enable_pdl=None",
     "norm.rmsnorm_quant": "out, input, weight, scale, eps=1e-06, enable_pdl=None",
@@ -252,7 +253,8 @@ def test_signature(path):
 TOP_LEVEL = [
     path.split(".")[1]
     for path in FUNCTIONS
-    if path.count(".") == 1 and path != "sampling.get_seed_and_offset"
+    if path.count(".") == 1
+    and path not in ("sampling.get_seed_and_offset", "concat_ops.concat_mla_k")
 ]
 
 

@@ -5,7 +5,18 @@ find this package. An option that is accepted by name but not built raises NotIm
 says which; what else differs is in the docstrings and in docs/python.md.
 """
 
-from . import activation, cascade, decode, norm, page, prefill, quantization, rope, sampling
+from . import (
+    activation,
+    cascade,
+    concat_ops,
+    decode,
+    norm,
+    page,
+    prefill,
+    quantization,
+    rope,
+    sampling,
+)
 from .activation import gelu_and_mul, gelu_tanh_and_mul, silu_and_mul
 from .cascade import merge_state, merge_state_in_place, merge_states
 from .decode import (
@@ -85,6 +96,7 @@ __all__ = [
     "apply_rope_with_cos_sin_cache",
     "apply_rope_with_cos_sin_cache_inplace",
     "cascade",
+    "concat_ops",
     "decode",
     "fast_decode_plan",
     "fused_add_rmsnorm",
