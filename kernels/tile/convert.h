@@ -30,6 +30,13 @@ inline float to_float(f16 x) {
   return y;
 }
 
+inline float to_float(f8e5m2 x) { return to_float(f16{static_cast<u16>(x.bits << 8)}); }
+inline float to_float(f8e4m3 x) {
+  const u32 sign = static_cast<u32>(x.bits & 0x80) << 24, magnitude = x.bits & 0x7fu;
+  const float value = float_from_bits(magnitude << 20) * 0x1p120f;  // exact, denormals included
+  return float_from_bits(sign | (magnitude == 0x7f ? 0x7fc00000u : float_bits(value)));
+}
+
 template <class T>
 inline T from_float(float x);
 template <>
@@ -47,6 +54,70 @@ inline f16 from_float<f16>(float x) {
   f16 y;
   asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
   return y;
+}
+
+// What rounding to an 8-bit format by hand needs to know.
+template <class F8>
+struct Narrowing;
+template <>
+struct Narrowing<f8e4m3> {
+  static constexpr int shift = 20;  // f32 mantissa bits that are dropped
+  static constexpr u32 rebias = 120u << 23, nan = 0x7f;
+  // Largest value, smallest normal one, and what has the smallest denormal as its last bit.
+  static constexpr float max = 448.f, min_normal = 0x1p-6f, to_denormal = 0x1p14f;
+};
+template <>
+struct Narrowing<f8e5m2> {
+  static constexpr int shift = 21;
+  static constexpr u32 rebias = 112u << 23, nan = 0x7f;
+  static constexpr float max = 57344.f, min_normal = 0x1p-14f, to_denormal = 0x1p7f;
+};
+
+// Without cvt, which knows 8-bit formats from sm_89 on only.
+template <class F8>
+inline u32 narrow_by_hand(float x) {
+  using N = Narrowing<F8>;
+  const u32 sign = (float_bits(x) >> 24) & 0x80;
+  if (is_nan(x)) return N::nan;
+  const float clamped = min_f32(float_from_bits(float_bits(x) & 0x7fffffffu), N::max);
+  const u32 bits = float_bits(clamped);
+  if (clamped < N::min_normal) {  // the sum rounds to a multiple of the smallest denormal
+    return sign | (float_bits(clamped + N::to_denormal) - float_bits(N::to_denormal));
+  }
+  constexpr u32 kHalf = (1u << (N::shift - 1)) - 1;
+  return sign | ((bits + kHalf + ((bits >> N::shift) & 1) - N::rebias) >> N::shift);
+}
+
+// Two 8-bit elements in 16 bits, `low` in the low byte. Magnitudes beyond the largest one become
+// it.
+template <class F8>
+inline u32 narrow2(float low, float high);
+#if __CUDA_ARCH__ >= 890
+template <>
+inline u32 narrow2<f8e4m3>(float low, float high) {
+  u16 y;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(y) : "f"(high), "f"(low));
+  return y;
+}
+template <>
+inline u32 narrow2<f8e5m2>(float low, float high) {
+  u16 y;
+  asm("cvt.rn.satfinite.e5m2x2.f32 %0, %1, %2;" : "=h"(y) : "f"(high), "f"(low));
+  return y;
+}
+#else
+template <class F8>
+inline u32 narrow2(float low, float high) {
+  return narrow_by_hand<F8>(low) | narrow_by_hand<F8>(high) << 8;
+}
+#endif
+template <>
+inline f8e4m3 from_float<f8e4m3>(float x) {
+  return {static_cast<u8>(narrow2<f8e4m3>(x, 0.f))};
+}
+template <>
+inline f8e5m2 from_float<f8e5m2>(float x) {
+  return {static_cast<u8>(narrow2<f8e5m2>(x, 0.f))};
 }
 
 // Two elements in 32 bits, `low` in the low half.

@@ -12,6 +12,11 @@ LLAMA31 = (
     "high_freq_factor=4, old_context_len=8192"
 )
 ROPE = "rotary_dim=None, interleave=False, rope_scale=1, rope_theta=10000.0"
+ROPE_QUANTIZE = (
+    "q_rope, k_rope, q_nope, k_nope, cos_sin_cache, pos_ids, is_neox=True, quantize_dtype=None, "
+    "quant_scale_q=1.0, quant_scale_kv=1.0, q_rope_out=None, k_rope_out=None, q_nope_out=None, "
+    "k_nope_out=None"
+)
 PREFILL_TABLE = (
     "self, qo_indptr, paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len, num_qo_heads, "
     "num_kv_heads, head_dim_qk, page_size, head_dim_vo=None, custom_mask=None, "
@@ -165,8 +170,43 @@ FUNCTIONS = {
     "rope.apply_rope_pos_ids_inplace": f"q, k, pos_ids, {ROPE}",
     "rope.apply_llama31_rope_pos_ids": f"q, k, pos_ids, {LLAMA31}",
     "rope.apply_llama31_rope_pos_ids_inplace": f"q, k, pos_ids, {LLAMA31}",
+    "page.append_paged_mla_kv_cache": (
+        "append_ckv, append_kpe, batch_indices, positions, ckv_cache, kpe_cache, kv_indices, "
+        "kv_indptr, kv_last_page_len"
+    ),
+    "rope.apply_rope": f"q, k, indptr, offsets, {ROPE}",
+    "rope.apply_rope_inplace": f"q, k, indptr, offsets, {ROPE}",
+    "rope.apply_llama31_rope": f"q, k, indptr, offsets, {LLAMA31}",
+    "rope.apply_llama31_rope_inplace": f"q, k, indptr, offsets, {LLAMA31}",
+    "rope.apply_rope_with_cos_sin_cache": (
+        "positions, query, key, head_size, cos_sin_cache, is_neox=True"
+    ),
+    "rope.apply_rope_with_cos_sin_cache_inplace": (
+        "positions, query, key, head_size, cos_sin_cache, is_neox=True"
+    ),
+    "rope.mla_rope_quantize_fp8": f"{ROPE_QUANTIZE}, enable_pdl=False",
+    "rope.rope_quantize_fp8": f"{ROPE_QUANTIZE}, enable_pdl=False, backend='cuda'",
+    "rope.rope_quantize_fp8_append_paged_kv_cache": (
+        "q_rope, k_rope, q_nope, k_nope, v, cos_sin_cache, pos_ids, paged_kv_cache, kv_indices, "
+        "kv_indptr, batch_indices, positions, is_neox=True, quantize_dtype=None, "
+        "quant_scale_q=1.0, quant_scale_kv=1.0, page_size=16, kv_layout='NHD', q_rope_out=None, "
+        "q_nope_out=None, enable_pdl=False"
+    ),
+    "quantization.packbits": "x, bitorder='big'",
+    "quantization.segment_packbits": "x, indptr, bitorder='big'",
+    "concat_ops.concat_mla_k": "k, k_nope, k_rope",
     "norm.rmsnorm": "input, weight, eps=1e-06, out=None, enable_pdl=None",
     "norm.fused_add_rmsnorm": "input, residual, weight, eps=1e-06, enable_pdl=None",
+    "norm.rmsnorm_quant": "out, input, weight, scale, eps=1e-06, enable_pdl=None",
+    "norm.fused_add_rmsnorm_quant": (
+        "out, input, residual, weight, scale, eps=1e-06, enable_pdl=None"
+    ),
+    "norm.gemma_rmsnorm": "input, weight, eps=1e-06, out=None, enable_pdl=None",
+    "norm.gemma_fused_add_rmsnorm": "input, residual, weight, eps=1e-06, enable_pdl=None",
+    "norm.layernorm": "input, gemma, beta, eps=1e-06",
+    "norm.layernorm_quant": "out, input, gemma, beta, scale, eps=1e-06",
+    "activation.gelu_and_mul": "input, out=None, enable_pdl=None",
+    "activation.gelu_tanh_and_mul": "input, out=None, enable_pdl=None",
     "activation.silu_and_mul": "input, out=None, enable_pdl=None",
     "sampling.softmax": "logits, temperature=None, enable_pdl=None",
     "sampling.sampling_from_logits": f"logits, indices=None, {SAMPLING_TAIL}",
@@ -242,7 +282,8 @@ def test_signature(path):
 TOP_LEVEL = [
     path.split(".")[1]
     for path in FUNCTIONS
-    if path.count(".") == 1 and path != "sampling.get_seed_and_offset"
+    if path.count(".") == 1
+    and path not in ("sampling.get_seed_and_offset", "concat_ops.concat_mla_k")
 ]
 
 

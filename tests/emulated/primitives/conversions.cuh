@@ -59,6 +59,21 @@ void permute_words(const PrimitiveParams& p) {
   static_cast<u32*>(p.out)[i] = tile::permute_bytes(a[i], a[p.count + i], a[2 * p.count + i]);
 }
 
+// a: f32 [count], out: fp8 dtype [2, count]: one by one, then by twos (count is even).
+template <PrimitiveConfig c>
+void narrow_bytes(const PrimitiveParams& p) {
+  using T = tile::storage_t<c.dtype>;
+  const int i = tile::block_index() * tile::num_threads() + tile::thread_index();
+  if (i >= p.count) return;
+  const float* a = static_cast<const float*>(p.a);
+  T* out = static_cast<T*>(p.out);
+  out[i] = tile::from_float<T>(a[i]);
+  if (i % 2 == 1) return;
+  const u32 both = tile::narrow2<T>(a[i], a[i + 1]);
+  out[p.count + i] = {static_cast<u8>(both)};
+  out[p.count + i + 1] = {static_cast<u8>(both >> 8)};
+}
+
 // out = a, dtype [count], n elements at a time through floats.
 template <PrimitiveConfig c>
 void copy_vectors(const PrimitiveParams& p) {
