@@ -17,6 +17,9 @@ constexpr int kShortRowThreads = 128, kLongRowThreads = 512;
 // One block holds 64 KiB of a row, so that three are at work on a multiprocessor of 228 KiB: while
 // one searches, others read.
 constexpr int kOneBlockRow = 16384;
+// Elements an access of rows that every pass reads again: eight logits at a time, each weighed in
+// every pass, need more registers than there are.
+constexpr int kMaxReadAgain = 4;
 constexpr int kClusterBlocks = 8;  // the most that every GPU with clusters has
 // The list of configurations states the shared memory of a row like this.
 constexpr int kListedVocab = 128256;
@@ -43,6 +46,7 @@ RowConfig row_config(const RowKernel& kernel, RowKeys keys, std::int32_t vocab,
                    .threads = vocab <= kShortRow ? kShortRowThreads : kLongRowThreads};
   if (vocab > kOneBlockRow && limits.compute_major >= 9) config.cluster = kClusterBlocks;
   config.held = row_memory_bytes(config, vocab) + kernel.own_bytes <= limits.max_smem_per_block;
+  if (!config.held) config.vec_elems = std::min(config.vec_elems, kMaxReadAgain);
   return config;
 }
 
@@ -82,7 +86,7 @@ std::vector<ListedKernel> row_kernels(const RowKernel& kernel, DType dtype, RowK
     for (const Mode& mode : kModes) {
       const RowConfig config{.dtype = dtype,
                              .keys = keys,
-                             .vec_elems = vec,
+                             .vec_elems = mode.held ? vec : std::min(vec, kMaxReadAgain),
                              .threads = mode.threads,
                              .cluster = mode.cluster,
                              .held = mode.held};
