@@ -6,10 +6,11 @@
 
 namespace quire::tile::cluster {
 
-// All threads of all blocks of the cluster meet; orders their memory.
+// All threads of all blocks of the cluster meet; orders their memory. Not the aligned form: the
+// lanes of a warp may come here one after the other.
 inline void sync() {
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
 }
 
 // Where block number `rank` of the cluster has what this block has at `shared`. A block must not
