@@ -24,6 +24,17 @@ __forceinline__ void load_4d(void* dst, const TensorMap& map, Mbarrier& full, in
       : "memory");
 }
 
+// The same for a 5-D map.
+__forceinline__ void load_5d(void* dst, const TensorMap& map, Mbarrier& full, CachePolicy policy,
+                             const int (&at)[5]) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      ".L2::cache_hint [%0], [%1, {%3, %4, %5, %6, %7}], [%2], %8;" ::"r"(shared_address(dst)),
+      "l"(&map), "r"(shared_address(&full.word)), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]),
+      "r"(at[4]), "l"(policy.bits)
+      : "memory");
+}
+
 // Writes a box from shared memory; elements past the tensor's end are dropped. Coordinates are not
 // negative, c0 and the tensor's innermost dimension multiples of 16 bytes. Before it: ordinary
 // writes of the box, fence_async_proxy(), a barrier. By one thread, which then commits its stores

@@ -5,6 +5,8 @@
 
 #include "attention/page_check_types.h"
 #include "core/env.h"
+#include "cuda/attention_decode.h"
+#include "cuda/attention_kv_boxes.h"
 #include "cuda/attention_sm90.h"
 #include "cuda/attention_variant.h"
 #include "quire/error.h"
@@ -25,20 +27,42 @@ constexpr int kSmallestSmemBytes = 99 * 1024;  // a block's limit on sm_86, sm_8
 // An fp8 cache is held in registers on its way to shared memory. Without a bound NVRTC takes 206 at
 // head_dim 128, where 167 do: three blocks a multiprocessor, as many as shared memory holds.
 int min_blocks_per_sm(const AttentionConfig& config) {
-  return kernels::is_fp8(config.kv_dtype) && config.tile_q == 16 ? 3 : 1;
+  const bool sm80_decode = config.kernel == AttentionKernel::sm80 && config.tile_q == 16;
+  return kernels::is_fp8(config.kv_dtype) && sm80_decode ? 3 : 1;
+}
+
+const char* kernel_name(AttentionKernel kernel) {
+  switch (kernel) {
+    case AttentionKernel::sm90:
+      return "attention_sm90";
+    case AttentionKernel::decode:
+      return "attention_decode";
+    default:
+      return "attention_sm80";
+  }
+}
+
+const char* params_type(AttentionKernel kernel) {
+  switch (kernel) {
+    case AttentionKernel::sm90:
+      return "AttentionSm90Params";
+    case AttentionKernel::decode:
+      return "AttentionDecodeParams";
+    default:
+      return "AttentionParams";
+  }
 }
 
 jit::KernelSpec attention_spec(const AttentionConfig& config,
                                const AttentionVariant* variant = nullptr) {
-  const bool sm90 = config.kernel == AttentionKernel::sm90;
-  const std::string name = sm90 ? "attention_sm90" : "attention_sm80";
+  const std::string name = kernel_name(config.kernel);
   jit::KernelSpec spec{
       .name = name,
       .header = "attention/" + name + ".cuh",
       .function = name,
       .config_type = "AttentionConfig",
       .config = jit::config_literal(config),
-      .params_type = sm90 ? "AttentionSm90Params" : "AttentionParams",
+      .params_type = params_type(config.kernel),
       .threads_per_block = attention_threads(config),
       .min_blocks_per_sm = min_blocks_per_sm(config),
       .dynamic_smem_bytes = static_cast<std::size_t>(attention_smem_bytes(config))};
@@ -74,6 +98,12 @@ jit::KernelSpec page_check_spec() {
           .threads_per_block = config.threads};
 }
 
+// Whether the copy engine can describe what the kernel wants of it.
+bool boxes_fit(AttentionKernel kernel, const AttentionParams& params) {
+  return kernel == AttentionKernel::decode ? boxes_can_describe_kv(params)
+                                           : boxes_can_describe(params);
+}
+
 AttentionConfig fitting_config(const DeviceLimits& limits, const AttentionDemand& demand) {
   for (const AttentionChoice& choice : attention_choices(demand)) {
     if (attention_smem_bytes(choice.config) <= limits.max_smem_per_block) return choice.config;
@@ -100,14 +130,16 @@ AttentionTarget attention_target(int device_index, AttentionDemand demand,
   AttentionTarget target;
   target.config = fitting_config(limits, demand);
   const Kernel& kernel = get_kernel(attention_spec(target.config, variant), device_index);
-  get_kernel(merge_spec(target.config), device_index);
+  const bool merges_itself = target.config.kernel == AttentionKernel::decode;
+  if (!merges_itself) get_kernel(merge_spec(target.config), device_index);
   const int token_bytes = (target.config.head_dim_qk + target.config.head_dim_vo) *
                           kernels::size_bytes(target.config.kv_dtype);
   target.tile = {
       .num_workers = limits.num_sms * max_blocks_per_sm(kernel),
       .tile_q = attention_tile_rows(target.config, demand.group_size),
       .tile_kv = target.config.tile_kv,
-      .cached_tokens = static_cast<std::int64_t>(limits.l2_bytes * kCacheShare) / token_bytes};
+      .cached_tokens = static_cast<std::int64_t>(limits.l2_bytes * kCacheShare) / token_bytes,
+      .merges_itself = merges_itself};
   return target;
 }
 
@@ -126,16 +158,22 @@ void attention(int device_index, const AttentionConfig& planned, bool aligned,
                 "attention: q, k, v, out: got rows that do not start at multiples of 16 bytes, "
                 "expected only such rows for f8e4m3 queries on CUDA");
   }
-  const bool as_planned = aligned && (!planned.boxes || boxes_can_describe(params));
+  const bool as_planned = aligned && (!planned.boxes || boxes_fit(planned.kernel, params));
   const AttentionConfig config = as_planned ? planned : row_attention(planned, aligned);
   if (params.num_items > 0) {
     const Kernel& kernel = get_kernel(attention_spec(config, variant), device_index);
     const auto num_workers = static_cast<unsigned>(params.num_workers);
-    if (config.kernel == AttentionKernel::sm90) {
-      const DeviceGuard guard(device_index);  // describing tensors takes a context
-      launch(kernel, num_workers, 1, stream, sm90_params(config, params));
-    } else {
-      launch(kernel, num_workers, 1, stream, params);
+    const DeviceGuard guard(device_index);  // describing tensors takes a context
+    switch (config.kernel) {
+      case AttentionKernel::sm90:
+        launch(kernel, num_workers, 1, stream, sm90_params(config, params));
+        break;
+      case AttentionKernel::decode:
+        launch(kernel, num_workers, 1, stream,
+               decode_params(config, params, device_limits(device_index).l2_bytes));
+        break;
+      default:
+        launch(kernel, num_workers, 1, stream, params);
     }
   }
   if (params.num_merges > 0) {
