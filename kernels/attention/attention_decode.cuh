@@ -70,7 +70,7 @@ __forceinline__ void attention_decode(const AttentionDecodeParams& params) {
       token += kLayout.warps * c.tile_kv;
       --left;
     }
-    merge.finish(item, state, computes, to_base2);
+    merge.finish(item, state, to_base2);
   }
 }
 

@@ -21,6 +21,7 @@ struct DecodeLayout {
   i32 state;    // f32 [warps][8][state_row]
   i32 row_max, row_sum;  // f32 [warps][8]
   i32 items;    // DecodeItem [kDecodeItems]
+  i32 raw_items;  // WorkItem [kDecodeItems / 2]
   i32 full;     // Mbarrier [warps][num_stages]
   i32 is_last;  // i32
   i32 bytes;
@@ -51,7 +52,8 @@ constexpr DecodeLayout decode_layout(const AttentionConfig& c) {
   l.row_max = l.state + l.warps * 8 * l.state_row * 4;
   l.row_sum = l.row_max + l.warps * 8 * 4;
   l.items = l.row_sum + l.warps * 8 * 4;
-  l.full = l.items + kDecodeItems * kDecodeItemBytes;
+  l.raw_items = l.items + kDecodeItems * kDecodeItemBytes;
+  l.full = l.raw_items + kDecodeItems / 2 * static_cast<i32>(sizeof(WorkItem));
   l.is_last = l.full + l.warps * c.num_stages * 8;
   l.bytes = l.is_last + 4;
   return l;

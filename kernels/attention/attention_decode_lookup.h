@@ -11,13 +11,13 @@ template <AttentionConfig c>
 struct DecodeLookUp {
   static constexpr DecodeLayout kLayout = decode_layout(c);
   static constexpr int kHalf = kDecodeItems / 2;
-  // In the middle of a half the other half is asked for, and made some items later.
-  static constexpr int kMakeAfter = 4;
+  // With the first item of a half, those of the other half are asked for, and made this many items
+  // later: q of as many items is waited for in between, so they are there.
+  static constexpr int kMakeAfter = kDecodeQStages;
 
   const AttentionParams& p;
   const DecodeSmem<c> smem;
   const int begin, count;  // of the block's items
-  WorkItem asked_for{};
 
   // Items below this are there for everybody while item n is worked on.
   static __forceinline__ int num_made(int n) {
@@ -30,15 +30,20 @@ struct DecodeLookUp {
   }
 
   // Before item n is worked on. Behind a block barrier its q is there.
-  __forceinline__ void step(int n) {
+  __forceinline__ void step(int n) const {
     if (n == 0) {
 #pragma unroll 1
       for (int i = 0; i < kDecodeQStages - 1; ++i) load_q(i);
     } else if (n >= kHalf) {
       const int next = n / kHalf * kHalf + kHalf + tile::lane_index();
       const bool mine = tile::lane_index() < kHalf && next < count;
-      if (n % kHalf == 0 && mine) asked_for = p.items[begin + next];
-      if (n % kHalf == kMakeAfter && mine) smem.item(next) = make_decode_item<c>(p, asked_for);
+      WorkItem& raw = smem.raw_item(tile::lane_index());
+      if (n % kHalf == 0 && mine) {
+        const auto* src = reinterpret_cast<const u8*>(p.items + begin + next);
+        tile::cp_async::copy16(&raw, src, true);
+        tile::cp_async::copy16(reinterpret_cast<u8*>(&raw) + 16, src + 16, true);
+      }
+      if (n % kHalf == kMakeAfter && mine) smem.item(next) = make_decode_item<c>(p, raw);
     }
     load_q(n + kDecodeQStages - 1);
     tile::cp_async::wait<kDecodeQStages - 1>();
@@ -52,7 +57,7 @@ struct DecodeLookUp {
       const WorkTile& t = smem.item(n).tile;
       const auto* q = static_cast<const u16*>(p.q);
       u16* dst = smem.q(n);
-#pragma unroll 2
+#pragma unroll 1
       for (int i = tile::lane_index(); i < c.tile_q * kChunks; i += tile::kWarpSize) {
         const int row = i / kChunks, col = i % kChunks * 8;
         const bool valid = row < t.num_rows;

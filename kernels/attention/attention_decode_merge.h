@@ -16,37 +16,41 @@ struct DecodeMerge {
   const AttentionParams& p;
   const DecodeSmem<c> smem;
 
-  // By all threads of the block. computes: this warp has a state.
-  __forceinline__ void finish(const DecodeItem& item, DecodeState<c>& state, bool computes,
+  // By all threads of the block.
+  __forceinline__ void finish(const DecodeItem& item, const DecodeState<c>& state,
                               float to_base2) const {
+    const int warp = tile::warp_index();
+    const bool computes = warp < kLayout.warps;
     WorkTile t = item.tile;
-    const bool split = t.partial_row >= 0;
-#pragma unroll 1
-    for (bool of_parts = false;; of_parts = true) {
-#pragma unroll 1
-      for (int n = 0; 8 * n < t.num_rows; ++n) {
-#pragma unroll 1
-        for (int col = 0; col < c.head_dim_vo; col += kLayout.state_cols) {
-          if (computes) {
-            const int warp = tile::warp_index();
-            float *row_max = smem.row_max() + 8 * warp, *row_sum = smem.row_sum() + 8 * warp;
-            if (of_parts) {
-              gather(item, n, col, smem.state(warp), row_max, row_sum);
-            } else {
-              state.store(n, col, smem.state(warp), row_max, row_sum);
-            }
-          }
-          tile::sync_block();
-          write(t, n, col, of_parts ? 1.f : to_base2);
-          if constexpr (c.row_tiles > 1 || c.head_dim_vo > kLayout.state_cols) tile::sync_block();
-        }
-      }
-      if (!split || of_parts || !is_last(item)) return;
-      t.partial_row = -1;
-    }
+    float *row_max = smem.row_max() + 8 * warp, *row_sum = smem.row_sum() + 8 * warp;
+    // Two loops: one that either stores or gathers would keep the state's registers to the end.
+    for_each_pass(t, to_base2, [&](int n, int col) {
+      if (computes) state.store(n, col, smem.state(warp), row_max, row_sum);
+    });
+    if (t.partial_row < 0 || !is_last(item)) return;
+    t.partial_row = -1;
+    for_each_pass(t, 1.f, [&](int n, int col) {
+      if (computes) gather(item, n, col, smem.state(warp), row_max, row_sum);
+    });
   }
 
  private:
+  // Eight rows from 8 n on and state_cols columns from col on at a time: `leave` brings the warps'
+  // states to shared memory.
+  template <class Leave>
+  __forceinline__ void for_each_pass(const WorkTile& t, float to_base2, Leave&& leave) const {
+#pragma unroll 1
+    for (int n = 0; 8 * n < t.num_rows; ++n) {
+#pragma unroll 1
+      for (int col = 0; col < c.head_dim_vo; col += kLayout.state_cols) {
+        leave(n, col);
+        tile::sync_block();
+        write(t, n, col, to_base2);
+        if constexpr (c.row_tiles > 1 || c.head_dim_vo > kLayout.state_cols) tile::sync_block();
+      }
+    }
+  }
+
   // Whether all other parts have been written.
   __forceinline__ bool is_last(const DecodeItem& item) const {
     tile::sync_block();
@@ -58,27 +62,37 @@ struct DecodeMerge {
     return smem.is_last() != 0;
   }
 
-  // Adds this warp's share of the parts: four columns a lane, all rows at the same time.
+  // Adds this warp's share of the parts to a state: four columns a lane, some rows at the same time.
   __forceinline__ void gather(const DecodeItem& item, int n, int col, float* state, float* row_max,
                               float* row_sum) const {
+    constexpr int kRows = DecodeState<c>::kCrowded ? 4 : 8;
+#pragma unroll 1
+    for (int r = 0; r < 8; r += kRows) {
+      gather_rows<kRows>(item, 8 * n + r, col, state + r * kLayout.state_row, row_max + r,
+                         row_sum + r);
+    }
+  }
+  template <int num_rows>
+  __forceinline__ void gather_rows(const DecodeItem& item, int first_row, int col, float* state,
+                                   float* row_max, float* row_sum) const {
     const int lane = tile::lane_index(), rows = item.tile.num_rows;
     const int my_col = col + 4 * lane;
     const bool mine = 4 * lane < kLayout.state_cols && my_col < c.head_dim_vo;
-    float m[8], sum[8] = {}, acc[8][4] = {};
+    float m[num_rows], sum[num_rows] = {}, acc[num_rows][4] = {};
 #pragma unroll
-    for (int r = 0; r < 8; ++r) m[r] = tile::kNegInf;
+    for (int r = 0; r < num_rows; ++r) m[r] = tile::kNegInf;
 #pragma unroll 1
     for (int s = tile::warp_index(); s < item.num_parts; s += kLayout.warps) {
-      const i64 first = item.first_partial_row + static_cast<i64>(s) * rows + 8 * n;
-      float lse[8], o[8][4] = {};
+      const i64 first = item.first_partial_row + static_cast<i64>(s) * rows + first_row;
+      float lse[num_rows], o[num_rows][4] = {};
 #pragma unroll
-      for (int r = 0; r < 8; ++r) {
-        const bool there = 8 * n + r < rows;
+      for (int r = 0; r < num_rows; ++r) {
+        const bool there = first_row + r < rows;
         lse[r] = there ? p.partial_lse[first + r] : tile::kNegInf;
         if (there && mine) tile::load<4>(o[r], p.partial_o + (first + r) * c.head_dim_vo + my_col);
       }
 #pragma unroll
-      for (int r = 0; r < 8; ++r) {
+      for (int r = 0; r < num_rows; ++r) {
         const float both = tile::max_f32(m[r], lse[r]);
         const float offset = both == tile::kNegInf ? 0.f : both;
         const float keep = tile::exp2_approx(m[r] - offset);
@@ -90,7 +104,7 @@ struct DecodeMerge {
       }
     }
 #pragma unroll
-    for (int r = 0; r < 8; ++r) {
+    for (int r = 0; r < num_rows; ++r) {
       if (mine) tile::store<4>(state + r * kLayout.state_row + 4 * lane, acc[r]);
       if (lane == 0) row_max[r] = m[r], row_sum[r] = sum[r];
     }
@@ -100,6 +114,7 @@ struct DecodeMerge {
   __forceinline__ void write(const WorkTile& t, int n, int first_col, float to_base2) const {
     const int cols = tile::min_of(kLayout.state_cols, c.head_dim_vo - first_col);
     const int chunks = cols / 8, rows = tile::min_of(8, t.num_rows - 8 * n);
+#pragma unroll 1
     for (int i = tile::thread_index(); i < rows * chunks; i += kLayout.threads) {
       const int row = i / chunks, col = i % chunks * 8;
       float part_scale[kLayout.warps];

@@ -66,6 +66,7 @@ struct DecodeReader {
 
   // Asks for tiles until the ring is full.
   __forceinline__ void fill() {
+#pragma unroll 1
     while (in_flight < c.num_stages && !idle) in_flight += ask();
   }
   // There are more items to read.
@@ -132,6 +133,7 @@ struct DecodeReader {
 
   // The next batch. Its pages are on their way when this returns.
   __forceinline__ Batch look_up() {
+#pragma unroll 1
     while (tiles_left == 0) {
       if (next_item >= num_made) return {};
       const WorkTile& t = smem.item(next_item++).tile;
@@ -192,7 +194,7 @@ struct DecodeReader {
     constexpr int kChunks = tile::max_of(kKChunks, kVChunks);
     constexpr int kTotal = c.tile_kv * kChunks;
     const int first = tile_of_now << copies_shift();
-#pragma unroll
+#pragma unroll 4
     for (int i0 = 0; i0 < kTotal; i0 += tile::kWarpSize) {
       const int i = i0 + tile::lane_index();
       const int row = tile::min_of(i / kChunks, c.tile_kv - 1), chunk = i % kChunks;

@@ -53,6 +53,10 @@ struct DecodeSmem {
     return *reinterpret_cast<DecodeItem*>(base + kLayout.items +
                                           n % kDecodeItems * kDecodeItemBytes);
   }
+  // Of half the ring of items, as they are in memory.
+  __forceinline__ WorkItem& raw_item(int i) const {
+    return reinterpret_cast<WorkItem*>(base + kLayout.raw_items)[i % (kDecodeItems / 2)];
+  }
   __forceinline__ i32& is_last() const { return *reinterpret_cast<i32*>(base + kLayout.is_last); }
 };
 

@@ -41,6 +41,8 @@ struct DecodeState {
   static constexpr bool kKeepsQ = kQRegisters <= 32;
   // One tile of scores would be one chain of products: two halve its latency.
   static constexpr int kChains = c.row_tiles * kTokenTiles == 1 ? 2 : 1;
+  // Accumulators fill the registers: addresses are not to be kept in them over the tiles.
+  static constexpr bool kCrowded = c.row_tiles * c.head_dim_vo + c.head_dim_qk > 256;
   using Scores = float[c.row_tiles][kTokenTiles][4];
 
   float o[c.row_tiles][kDimTiles][4];  // dims g, g + 8 of 16 x rows 2 t, 2 t + 1 of 8
@@ -92,7 +94,7 @@ struct DecodeState {
 
   // Row tile n, columns from `col` on, to shared memory: state [8][state_row], max and sum [8].
   __forceinline__ void store(int pass_n, int pass_col, float* state, float* row_max,
-                             float* row_sum) {
+                             float* row_sum) const {
     const int g = tile::lane_index() / 4, row = Place::first_row();
 #pragma unroll
     for (int n = 0; n < c.row_tiles; ++n) {
@@ -126,33 +128,28 @@ struct DecodeState {
   }
 
   __forceinline__ void multiply_qk(Scores& s, const u8* k, const u16* rows, int box_shift) const {
-    const int lane = tile::lane_index();
+    const int lane = kCrowded ? tile::opaque(tile::lane_index()) : tile::lane_index();
     float chain[kChains][c.row_tiles][kTokenTiles][4] = {};
 #pragma unroll
     for (int d = 0; d < kSteps; d += 2) {
-      u32 b[c.row_tiles][2][2];
-#pragma unroll
-      for (int n = 0; n < c.row_tiles; ++n) {
-        if constexpr (kKeepsQ) {
-#pragma unroll
-          for (int i = 0; i < 4; ++i) b[n][i / 2][i % 2] = q[n][(d + i / 2) % kSteps][i % 2];
-        } else {
-          u32 r[4];
-          load_q(r, rows, n, d);
-#pragma unroll
-          for (int i = 0; i < 4; ++i) b[n][i / 2][i % 2] = r[i];
-        }
-      }
 #pragma unroll
       for (int j = 0; j < kTokenTiles; ++j) {
         const DecodeRow<kLayout.k_panels> at(16 * j + lane % 16, lane / 16, box_shift);
+        u32 a[2][4];
+        tile::ldmatrix_x4(a[0], k + at(2 * d));
+        if (d + 1 < kSteps) tile::ldmatrix_x4(a[1], k + at(2 * d + 2));
 #pragma unroll
-        for (int i = 0; i < 2 && d + i < kSteps; ++i) {
-          u32 a[4];
-          tile::ldmatrix_x4(a, k + at(2 * (d + i)));
+        for (int n = 0; n < c.row_tiles; ++n) {
+          u32 b[4];
+          if constexpr (kKeepsQ) {
 #pragma unroll
-          for (int n = 0; n < c.row_tiles; ++n) {
-            tile::mma_m16n8k16<T>(chain[i % kChains][n][j], a, b[n][i][0], b[n][i][1]);
+            for (int i = 0; i < 4; ++i) b[i] = q[n][(d + i / 2) % kSteps][i % 2];
+          } else {
+            load_q(b, rows, n, d);
+          }
+          tile::mma_m16n8k16<T>(chain[0][n][j], a[0], b[0], b[1]);
+          if (d + 1 < kSteps) {
+            tile::mma_m16n8k16<T>(chain[kChains - 1][n][j], a[1], b[2], b[3]);
           }
         }
       }
@@ -174,7 +171,7 @@ struct DecodeState {
   // 0 * NaN is NaN.
   __forceinline__ void multiply_pv(const Scores& s, const u8* v, int begin, int end,
                                    int box_shift) {
-    const int lane = tile::lane_index();
+    const int lane = kCrowded ? tile::opaque(tile::lane_index()) : tile::lane_index();
 #pragma unroll
     for (int j = 0; j < kTokenTiles; ++j) {
       u32 b[c.row_tiles][2], keep[2];

@@ -212,6 +212,7 @@ void list_sm80(std::vector<ListedKernel>& list, const AttentionConfig& shape, bo
   for (const double mean_packed_rows : {1., 64., 1024.}) {
     const AttentionDemand demand{.shape = shape, .mean_packed_rows = mean_packed_rows};
     for (const AttentionChoice& choice : attention_choices(demand)) {
+      if (choice.config.kernel != AttentionKernel::sm80) continue;
       if (std::find(listed.begin(), listed.end(), choice.config) != listed.end()) continue;
       listed.push_back(choice.config);
       list.push_back({.spec = attention_spec(choice.config),
@@ -228,6 +229,7 @@ void list_sm90(std::vector<ListedKernel>& list, const AttentionConfig& shape, bo
       if (page_size == 0 && !shape.aligned) continue;
       const AttentionConfig config = attention_choices({.shape = shape,
                                                         .mean_packed_rows = mean_packed_rows,
+                                                        .max_packed_rows = 1024,
                                                         .page_size = page_size,
                                                         .compute_major = 9})
                                          .front()
@@ -237,6 +239,44 @@ void list_sm90(std::vector<ListedKernel>& list, const AttentionConfig& shape, bo
                       .min_arch = 90,
                       .max_arch = 90,
                       .preset = preset && config.boxes});
+    }
+  }
+}
+
+// The first kernel of attention_decode that a device with this much shared memory takes.
+const AttentionConfig* decode_choice(const std::vector<AttentionChoice>& choices, int smem_bytes) {
+  for (const AttentionChoice& choice : choices) {
+    if (attention_smem_bytes(choice.config) > smem_bytes) continue;
+    return choice.config.kernel == AttentionKernel::decode ? &choice.config : nullptr;
+  }
+  return nullptr;
+}
+
+// Kernels of attention_decode for requests of up to max_rows packed rows, with boxes and without, on
+// large GPUs and small ones.
+void list_decode(std::vector<ListedKernel>& list, const AttentionConfig& shape, int max_rows,
+                 bool preset) {
+  constexpr int kLargest = 227 * 1024, kSm80 = 163 * 1024;
+  struct Target {
+    int compute_major, page_size, smem_bytes;
+  };
+  std::vector<AttentionConfig> listed;
+  for (int rows = 8; rows <= max_rows; rows *= 2) {
+    for (const Target& target : {Target{9, 16, kLargest}, {9, 1, kLargest}, {8, 16, kSm80},
+                                 {8, 16, kSmallestSmemBytes}}) {
+      const auto choices = attention_choices({.shape = shape,
+                                              .mean_packed_rows = static_cast<double>(rows),
+                                              .max_packed_rows = rows,
+                                              .page_size = target.page_size,
+                                              .compute_major = target.compute_major});
+      const AttentionConfig* config = decode_choice(choices, target.smem_bytes);
+      if (!config || (config->boxes && !shape.aligned)) continue;
+      if (std::find(listed.begin(), listed.end(), *config) != listed.end()) continue;
+      listed.push_back(*config);
+      list.push_back({.spec = attention_spec(*config),
+                      .min_arch = config->boxes ? 90 : 80,
+                      .preset = preset && rows == 8 && target.smem_bytes == kLargest,
+                      .large_smem = attention_smem_bytes(*config) > kSmallestSmemBytes});
     }
   }
 }
@@ -260,11 +300,13 @@ std::vector<ListedKernel> attention_kernels() {
                             .head_dim_vo = dims.vo};
       list_sm80(list, shape, dims.preset);
       list_sm90(list, shape, dims.preset);
+      list_decode(list, shape, dtype == DType::bf16 && dims.preset ? 64 : 8, dims.preset);
       if (dims.qk == dims.vo) list.push_back({.spec = merge_spec(shape), .preset = dims.preset});
       if (dims.qk != 128 || dtype != DType::bf16) continue;
       shape.aligned = false;
       list_sm80(list, shape, false);
       list_sm90(list, shape, false);
+      list_decode(list, shape, 8, false);
     }
     for (const int head_dim : {64, 128}) {  // an fp8 cache
       const AttentionConfig shape{.q_dtype = dtype,
