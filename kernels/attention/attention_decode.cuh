@@ -46,7 +46,6 @@ __forceinline__ void attention_decode(const AttentionDecodeParams& params) {
   for (int n = 0; n < count; ++n) {
     const DecodeItem& item = smem.item(n);
     const WorkTile& t = item.tile;
-    const float to_base2 = Logits<c>::to_base2(p, t.kv_head);
     int left = computes ? reader.num_tiles(t) : 0;
     int token = reader.first_token(t);
     reader.more_items(DecodeLookUp<c>::num_made(n));
@@ -56,8 +55,8 @@ __forceinline__ void attention_decode(const AttentionDecodeParams& params) {
     for (bool first = true;; first = false) {
       if (computes) {
         reader.fill();
-      } else {
-        look_up.step(n);
+      } else if (n == 0) {
+        look_up.first_q();
       }
       if (first) {
         tile::sync_block();  // q is there; nobody needs the states of the item before any more
@@ -65,12 +64,14 @@ __forceinline__ void attention_decode(const AttentionDecodeParams& params) {
       }
       if (left == 0) break;
       const u8* k = reader.wait();
-      state.add(k, k + kLayout.k_tile_bytes, smem.q(n), p, t, token, to_base2, box_shift);
+      state.add({k, k + kLayout.k_tile_bytes, smem.q(n), smem.q_scale(n)}, p, item, token,
+                box_shift);
       reader.release();
       token += kLayout.warps * c.tile_kv;
       --left;
     }
-    merge.finish(item, state, to_base2);
+    if (!computes) look_up.step(n);
+    merge.finish(item, state);
   }
 }
 

@@ -18,6 +18,7 @@ struct DecodeLayout {
   // Byte offsets.
   i32 ring;     // [warps][num_stages]{k [k_panels][tile_kv][128], v [v_panels][tile_kv][128]}
   i32 q;        // [kDecodeQStages][tile_q][q_row]
+  i32 q_scale;  // f32 [kDecodeQStages][tile_q], for an fp8 cache
   i32 state;    // f32 [warps][8][state_row]
   i32 row_max, row_sum;  // f32 [warps][8]
   i32 items;    // DecodeItem [kDecodeItems]
@@ -31,6 +32,8 @@ constexpr i32 kDecodeItems = 32;     // looked up ahead, in two halves
 constexpr i32 kDecodeItemBytes = 64;  // room for a DecodeItem
 // Loads queue for microseconds behind those of K and V: q is asked for three items ahead.
 constexpr i32 kDecodeQStages = 4;
+
+constexpr i32 kDecodeMaxAccumulators = 4096;  // of a warp: 128 registers
 
 constexpr DecodeLayout decode_layout(const AttentionConfig& c) {
   DecodeLayout l{};
@@ -48,7 +51,8 @@ constexpr DecodeLayout decode_layout(const AttentionConfig& c) {
   l.state_row = l.state_cols + 4;
   l.ring = 0;
   l.q = l.ring + l.warps * l.ring_bytes;
-  l.state = l.q + kDecodeQStages * l.q_stage_bytes;
+  l.q_scale = l.q + kDecodeQStages * l.q_stage_bytes;
+  l.state = l.q_scale + (is_fp8(c.kv_dtype) ? kDecodeQStages * c.tile_q * 4 : 0);
   l.row_max = l.state + l.warps * 8 * l.state_row * 4;
   l.row_sum = l.row_max + l.warps * 8 * 4;
   l.items = l.row_sum + l.warps * 8 * 4;
@@ -62,9 +66,11 @@ constexpr DecodeLayout decode_layout(const AttentionConfig& c) {
 constexpr bool decode_config_valid(const AttentionConfig& c) {
   return c.kernel == AttentionKernel::decode && c.head_dim_qk % 16 == 0 &&
          c.head_dim_vo % 16 == 0 && c.head_dim_qk <= 256 && c.head_dim_vo <= 256 &&
-         c.tile_q == 8 * c.row_tiles && c.tile_q * c.head_dim_vo <= 4096 && c.warps_q == 1 &&
+         c.tile_q == 8 * c.row_tiles && c.tile_q * c.head_dim_vo <= kDecodeMaxAccumulators &&
+         c.warps_q == 1 &&
          c.warps_kv >= 1 && c.warps_kv <= 8 && (c.tile_kv == 16 || c.tile_kv == 32) &&
-         c.num_stages >= 1 && size_bytes(c.q_dtype) == 2 && c.kv_dtype == c.q_dtype &&
+         c.num_stages >= 1 && size_bytes(c.q_dtype) == 2 &&
+         (c.kv_dtype == c.q_dtype || is_fp8(c.kv_dtype)) &&
          (c.aligned || !c.boxes) && c.variant == VariantKind::none && c.softmax;
 }
 

@@ -19,22 +19,25 @@ struct DecodeLookUp {
   const DecodeSmem<c> smem;
   const int begin, count;  // of the block's items
 
-  // Items below this are there for everybody while item n is worked on.
+  // Items below this are there for everybody before item n is worked on.
   static __forceinline__ int num_made(int n) {
-    return kDecodeItems + tile::max_of(n - kMakeAfter - 1, 0) / kHalf * kHalf;
+    return kDecodeItems + tile::max_of(n - kMakeAfter - 2, 0) / kHalf * kHalf;
   }
 
   __forceinline__ void first_items() const {
     const int lane = tile::lane_index();
     if (lane < count) smem.item(lane) = make_decode_item<c>(p, p.items[begin + lane]);
   }
-
-  // Before item n is worked on. Behind a block barrier its q is there.
-  __forceinline__ void step(int n) const {
-    if (n == 0) {
+  __forceinline__ void first_q() const {
 #pragma unroll 1
-      for (int i = 0; i < kDecodeQStages - 1; ++i) load_q(i);
-    } else if (n >= kHalf) {
+    for (int i = 0; i < kDecodeQStages - 1; ++i) load_q(i);
+    tile::cp_async::wait<kDecodeQStages - 2>();
+    prepare_q(0);
+  }
+
+  // While others work on item n: behind the next block barrier q of item n + 1 is there.
+  __forceinline__ void step(int n) const {
+    if (n >= kHalf) {
       const int next = n / kHalf * kHalf + kHalf + tile::lane_index();
       const bool mine = tile::lane_index() < kHalf && next < count;
       WorkItem& raw = smem.raw_item(tile::lane_index());
@@ -46,7 +49,8 @@ struct DecodeLookUp {
       if (n % kHalf == kMakeAfter && mine) smem.item(next) = make_decode_item<c>(p, raw);
     }
     load_q(n + kDecodeQStages - 1);
-    tile::cp_async::wait<kDecodeQStages - 1>();
+    tile::cp_async::wait<kDecodeQStages - 2>();
+    prepare_q(n + 1);
   }
 
  private:
@@ -69,6 +73,50 @@ struct DecodeLookUp {
       }
     }
     tile::cp_async::commit();
+  }
+
+  // For an fp8 cache, whose products are of f16: every row times the power of two that brings its
+  // largest element near 1, which f16 has the range for, and the 16 elements of a step of the
+  // product in the order in which K comes (attention_decode_state.h).
+  __forceinline__ void prepare_q(int n) const {
+    if constexpr (is_fp8(c.kv_dtype)) {
+      using T = tile::storage_t<c.q_dtype>;
+      constexpr int kSteps = c.head_dim_qk / 16;
+      const int step = tile::lane_index() % 16;
+      if (n >= count) return;
+      tile::sync_warp();
+#pragma unroll 1
+      for (int row = tile::lane_index() / 16; row < c.tile_q; row += 2) {
+        auto* words = reinterpret_cast<tile::Vec<u32, 4>*>(smem.q(n) + row * kLayout.q_row) +
+                      2 * tile::min_of(step, kSteps - 1);
+        const tile::Vec<u32, 4> raw[2] = {words[0], words[1]};
+        float x[16], largest = 0.f;
+#pragma unroll
+        for (int i = 0; i < 16; ++i) {
+          const u32 word = raw[i / 8].data[i % 8 / 2];
+          x[i] = tile::to_float(T{static_cast<u16>(i % 2 == 0 ? word : word >> 16)});
+          largest = tile::max_f32(largest, tile::max_f32(x[i], -x[i]));
+        }
+        largest = tile::warp::max<16>(largest);
+        u32 exponent = tile::float_bits(largest) >> 23;
+        if (exponent == 0 || exponent == 255) exponent = 127;  // zeros; no number
+        if constexpr (c.q_dtype == DType::f16) exponent = 127;
+        exponent = tile::min_of(exponent, 253u);
+        const float scale = tile::float_from_bits((254 - exponent) << 23);
+        tile::Vec<u32, 4> low, high;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          low.data[i] = tile::pack2<tile::f16>(x[4 * i] * scale, x[4 * i + 1] * scale);
+          high.data[i] = tile::pack2<tile::f16>(x[4 * i + 2] * scale, x[4 * i + 3] * scale);
+        }
+        tile::sync_warp();
+        if (step < kSteps) {
+          words[0] = low;
+          words[1] = high;
+        }
+        if (step == 0) smem.q_scale(n)[row] = tile::float_from_bits(exponent << 23);
+      }
+    }
   }
 };
 

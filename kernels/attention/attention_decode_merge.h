@@ -17,14 +17,13 @@ struct DecodeMerge {
   const DecodeSmem<c> smem;
 
   // By all threads of the block.
-  __forceinline__ void finish(const DecodeItem& item, const DecodeState<c>& state,
-                              float to_base2) const {
+  __forceinline__ void finish(const DecodeItem& item, const DecodeState<c>& state) const {
     const int warp = tile::warp_index();
     const bool computes = warp < kLayout.warps;
     WorkTile t = item.tile;
     float *row_max = smem.row_max() + 8 * warp, *row_sum = smem.row_sum() + 8 * warp;
     // Two loops: one that either stores or gathers would keep the state's registers to the end.
-    for_each_pass(t, to_base2, [&](int n, int col) {
+    for_each_pass(t, item.to_base2, [&](int n, int col) {
       if (computes) state.store(n, col, smem.state(warp), row_max, row_sum);
     });
     if (t.partial_row < 0 || !is_last(item)) return;

@@ -3,7 +3,7 @@
 
 #include "attention/attention_decode_layout.h"
 #include "attention/attention_decode_types.h"
-#include "attention/work_tile.h"
+#include "attention/logits.h"
 #include "tile/cp_async.h"
 
 namespace quire::kernels {
@@ -12,14 +12,16 @@ namespace quire::kernels {
 struct DecodeItem {
   WorkTile tile;
   int first_partial_row, num_parts;
+  float to_base2;  // of its scores
 };
 static_assert(sizeof(DecodeItem) <= kDecodeItemBytes);
 
 template <AttentionConfig c>
 inline DecodeItem make_decode_item(const AttentionParams& p, const WorkItem& item) {
   DecodeItem d{make_work_tile(p, item, c.tile_q, c.tile_kv), item.first_partial_row,
-               item.num_parts};
+               item.num_parts, 0.f};
   WorkTile& t = d.tile;
+  d.to_base2 = Logits<c>::to_base2(p, t.kv_head);
   const i64 end = d.first_partial_row + static_cast<i64>(d.num_parts) * t.num_rows;
   const bool joins = d.first_partial_row >= 0 && d.num_parts >= 1 && end <= p.num_partial_rows;
   if (t.num_rows == 0 || (t.partial_row >= 0 && !joins)) {
@@ -40,6 +42,9 @@ struct DecodeSmem {
   // [tile_q][q_row]
   __forceinline__ u16* q(int n) const {
     return reinterpret_cast<u16*>(base + kLayout.q + n % kDecodeQStages * kLayout.q_stage_bytes);
+  }
+  __forceinline__ float* q_scale(int n) const {
+    return reinterpret_cast<float*>(base + kLayout.q_scale) + n % kDecodeQStages * c.tile_q;
   }
   // [8][state_row]
   __forceinline__ float* state(int warp) const {

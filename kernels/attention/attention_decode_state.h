@@ -29,20 +29,31 @@ struct DecodeRow {
   }
 };
 
+// A tile of K and V and the rows of q, in shared memory.
+struct DecodeTile {
+  const u8 *k, *v;
+  const u16* q;
+  const float* q_scale;
+};
+
+// K of fp8 comes by ldmatrix as four tokens' bytes a register, which makes elements 4 t to 4 t + 3
+// of a step what a thread has of it: q is brought into that order (attention_decode_lookup.h). V
+// comes transposed by pairs of columns, and its rows g and g + 8 of a tile are columns 2 g, 2 g + 1.
 template <AttentionConfig c>
 struct DecodeState {
   using Place = TokenMajorScores;
-  using T = tile::storage_t<c.q_dtype>;
+  static constexpr bool kFp8 = is_fp8(c.kv_dtype);  // then products are of f16
+  using T = tile::storage_t<kFp8 ? DType::f16 : c.q_dtype>;
+  using Kv = tile::storage_t<c.kv_dtype>;
   static constexpr DecodeLayout kLayout = decode_layout(c);
   static constexpr int kTokenTiles = c.tile_kv / 16;
   static constexpr int kSteps = c.head_dim_qk / 16;  // of the first product
   static constexpr int kDimTiles = c.head_dim_vo / 16;
-  static constexpr int kQRegisters = 2 * c.row_tiles * kSteps;
-  static constexpr bool kKeepsQ = kQRegisters <= 32;
   // One tile of scores would be one chain of products: two halve its latency.
   static constexpr int kChains = c.row_tiles * kTokenTiles == 1 ? 2 : 1;
-  // Accumulators fill the registers: addresses are not to be kept in them over the tiles.
+  // Accumulators fill the registers: addresses and q are not kept in them over the tiles.
   static constexpr bool kCrowded = c.row_tiles * c.head_dim_vo + c.head_dim_qk > 256;
+  static constexpr bool kKeepsQ = !kCrowded;
   using Scores = float[c.row_tiles][kTokenTiles][4];
 
   float o[c.row_tiles][kDimTiles][4];  // dims g, g + 8 of 16 x rows 2 t, 2 t + 1 of 8
@@ -70,11 +81,13 @@ struct DecodeState {
     }
   }
 
-  // Adds a tile whose first token is `token`. rows: q in shared memory.
-  __forceinline__ void add(const u8* k, const u8* v, const u16* rows, const AttentionParams& p,
-                           const WorkTile& t, int token, float to_base2, int box_shift) {
+  // Adds a tile whose first token is `token`.
+  __forceinline__ void add(const DecodeTile& in, const AttentionParams& p, const DecodeItem& item,
+                           int token, int box_shift) {
+    const WorkTile& t = item.tile;
     Scores s;
-    multiply_qk(s, k, rows, box_shift);
+    multiply_qk(s, in.k, in.q, box_shift);
+    if constexpr (kFp8 && c.q_dtype == DType::bf16) scale_rows(s, in.q_scale);
 #pragma unroll
     for (int n = 0; n < c.row_tiles; ++n) {
       Logits<c, Place> logits;
@@ -82,14 +95,14 @@ struct DecodeState {
       logits.transform(s[n], p, t, token);
       logits.mask(s[n], p, t, token);
       float correction[2];
-      softmax[n].template update<Place>(s[n], to_base2, correction);
+      softmax[n].template update<Place>(s[n], item.to_base2, correction);
 #pragma unroll
       for (int d = 0; d < kDimTiles; ++d) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) o[n][d][i] *= correction[i % 2];
       }
     }
-    multiply_pv(s, v, t.kv_begin - token, t.kv_end - token, box_shift);
+    multiply_pv(s, in.v, t.kv_begin - token, t.kv_end - token, box_shift);
   }
 
   // Row tile n, columns from `col` on, to shared memory: state [8][state_row], max and sum [8].
@@ -111,9 +124,13 @@ struct DecodeState {
         for (int d = 0; d < kDimTiles; ++d) {
           const int col = 16 * d - pass_col;
           if (col < 0 || col >= kLayout.state_cols) continue;
-          float* dst = state + (row + half) * kLayout.state_row + col + g;
-          dst[0] = o[n][d][half];
-          dst[8] = o[n][d][half + 2];
+          float* dst = state + (row + half) * kLayout.state_row + col;
+          if constexpr (kFp8) {
+            tile::store<2>(dst + 2 * g, {o[n][d][half], o[n][d][half + 2]});
+          } else {
+            dst[g] = o[n][d][half];
+            dst[g + 8] = o[n][d][half + 2];
+          }
         }
       }
     }
@@ -127,6 +144,61 @@ struct DecodeState {
     tile::ldmatrix_x4(b, rows + (8 * n + lane % 8) * kLayout.q_row + chunk * 8);
   }
 
+  // Operands A of steps d and d + 1.
+  static __forceinline__ void load_k(u32 (&a)[2][4], const u8* k,
+                                     const DecodeRow<kLayout.k_panels>& at, int d) {
+    if constexpr (kFp8) {
+      u32 bytes[4];
+      tile::ldmatrix_x4(bytes, k + at(d));
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        u32 wide[2];
+        tile::widen4<Kv>(wide, bytes[i]);
+        a[i / 2][i % 2] = wide[0];
+        a[i / 2][i % 2 + 2] = wide[1];
+      }
+    } else {
+      tile::ldmatrix_x4(a[0], k + at(2 * d));
+      if (d + 1 < kSteps) tile::ldmatrix_x4(a[1], k + at(2 * d + 2));
+    }
+  }
+  // Operands A of tiles d and d + 1 of V's columns. Tokens outside of `keep` are cleared: what lies
+  // there may be NaN, and 0 * NaN is NaN.
+  static __forceinline__ void load_v(u32 (&a)[2][4], const u8* v,
+                                     const DecodeRow<kLayout.v_panels>& at, int d,
+                                     const u32 (&keep)[2]) {
+    if constexpr (kFp8) {
+      u32 bytes[4];
+      tile::ldmatrix_x4_trans(bytes, v + at(d));
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        u32 wide[2];
+        tile::widen4<Kv>(wide, tile::permute_bytes(bytes[i] & keep[i % 2], 0, 0x3120));
+        a[i / 2][i % 2 * 2] = wide[0];
+        a[i / 2][i % 2 * 2 + 1] = wide[1];
+      }
+    } else {
+#pragma unroll
+      for (int h = 0; h < 2 && d + h < kDimTiles; ++h) {
+        tile::ldmatrix_x4_trans(a[h], v + at(2 * (d + h)));
+#pragma unroll
+        for (int i = 0; i < 4; ++i) a[h][i] &= keep[i / 2];
+      }
+    }
+  }
+
+  static __forceinline__ void scale_rows(Scores& s, const float* q_scale) {
+#pragma unroll
+    for (int n = 0; n < c.row_tiles; ++n) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float scale = q_scale[8 * n + Place::first_row() + half];
+#pragma unroll
+        for (int k = 0; k < 2 * kTokenTiles; ++k) Place::at(s[n], k, half) *= scale;
+      }
+    }
+  }
+
   __forceinline__ void multiply_qk(Scores& s, const u8* k, const u16* rows, int box_shift) const {
     const int lane = kCrowded ? tile::opaque(tile::lane_index()) : tile::lane_index();
     float chain[kChains][c.row_tiles][kTokenTiles][4] = {};
@@ -136,8 +208,7 @@ struct DecodeState {
       for (int j = 0; j < kTokenTiles; ++j) {
         const DecodeRow<kLayout.k_panels> at(16 * j + lane % 16, lane / 16, box_shift);
         u32 a[2][4];
-        tile::ldmatrix_x4(a[0], k + at(2 * d));
-        if (d + 1 < kSteps) tile::ldmatrix_x4(a[1], k + at(2 * d + 2));
+        load_k(a, k, at, d);
 #pragma unroll
         for (int n = 0; n < c.row_tiles; ++n) {
           u32 b[4];
@@ -167,8 +238,7 @@ struct DecodeState {
     }
   }
 
-  // Tokens outside [begin, end) of the tile are cleared in V: what lies there may be NaN, and
-  // 0 * NaN is NaN.
+  // Tokens of the tile are those of [begin, end).
   __forceinline__ void multiply_pv(const Scores& s, const u8* v, int begin, int end,
                                    int box_shift) {
     const int lane = kCrowded ? tile::opaque(tile::lane_index()) : tile::lane_index();
@@ -185,17 +255,19 @@ struct DecodeState {
           b[n][h] = tile::transpose_8x8(tile::pack2<T>(s[n][j][2 * h], s[n][j][2 * h + 1]));
         }
       }
-      const DecodeRow<kLayout.v_panels> at(16 * j + lane % 8 + lane / 16 * 8, lane / 8 % 2,
-                                           box_shift);
+      const int token = kFp8 ? lane % 16 : lane % 8 + lane / 16 * 8;
+      const int odd = kFp8 ? lane / 16 : lane / 8 % 2;
+      const DecodeRow<kLayout.v_panels> at(16 * j + token, odd, box_shift);
 #pragma unroll
-      for (int d = 0; d < kDimTiles; ++d) {
-        u32 a[4];
-        tile::ldmatrix_x4_trans(a, v + at(2 * d));
+      for (int d = 0; d < kDimTiles; d += 2) {
+        u32 a[2][4];
+        load_v(a, v, at, d, keep);
 #pragma unroll
-        for (int i = 0; i < 4; ++i) a[i] &= keep[i / 2];
+        for (int h = 0; h < 2 && d + h < kDimTiles; ++h) {
 #pragma unroll
-        for (int n = 0; n < c.row_tiles; ++n) {
-          tile::mma_m16n8k16<T>(o[n][d], a, b[n][0], b[n][1]);
+          for (int n = 0; n < c.row_tiles; ++n) {
+            tile::mma_m16n8k16<T>(o[n][d + h], a[h], b[n][0], b[n][1]);
+          }
         }
       }
     }

@@ -315,6 +315,7 @@ std::vector<ListedKernel> attention_kernels() {
                                   .head_dim_qk = head_dim,
                                   .head_dim_vo = head_dim};
       list_sm80(list, shape, false);
+      list_decode(list, shape, head_dim == 128 ? 32 : 8, false);
       list.push_back({.spec = merge_spec(shape)});
     }
   }

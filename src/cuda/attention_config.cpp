@@ -39,18 +39,18 @@ constexpr auto decode = AttentionKernel::decode;
 // Best first. Figures: H100 80GB HBM3, docs/kernels/attention_sm80.md and attention_sm90.md.
 constexpr Row kTable[] = {
     {decode, 16, true, 64, -1, 16, 16, 32, 1, 8, 2, "decode: 128 KB on their way a multiprocessor"},
-    {decode, 16, true, 64, -1, 32, 32, 32, 1, 7, 2, "decode: with a ninth warp registers spill"},
+    {decode, 16, true, 64, -1, 32, 32, 16, 1, 7, 4, "decode: with more warps or tokens it spills"},
     {decode, 16, true, 128, -1, 8, 8, 16, 1, 8, 2, "decode: 128 KB on their way a multiprocessor"},
-    {decode, 16, true, 128, -1, 32, 32, 16, 1, 7, 2, "decode: with a ninth warp registers spill"},
+    {decode, 16, true, 128, -1, 32, 32, 16, 1, 7, 2, "decode: with more warps it spills"},
     {decode, 16, true, 192, -1, 16, 16, 16, 1, 7, 2, "decode: two stages of eight warps do not fit"},
     {decode, 16, true, 256, -1, 16, 16, 16, 1, 7, 1, "decode: one stage is 112 KB"},
     {decode, 16, false, 64, -1, 8, 8, 32, 1, 8, 2, "decode, no boxes"},
-    {decode, 16, false, 64, -1, 32, 32, 32, 1, 7, 2, "decode, no boxes"},
+    {decode, 16, false, 64, -1, 32, 32, 16, 1, 7, 4, "decode, no boxes"},
     {decode, 16, false, 128, -1, 8, 8, 16, 1, 8, 2, "decode, no boxes"},
     {decode, 16, false, 128, -1, 32, 32, 16, 1, 7, 2, "decode, no boxes"},
     {decode, 16, false, 192, -1, 16, 16, 16, 1, 7, 2, "decode, no boxes"},
     {decode, 16, false, 256, -1, 16, 16, 16, 1, 7, 1, "decode, no boxes"},
-    {decode, 16, false, 64, -1, 32, 32, 32, 1, 5, 2, "decode, less shared memory"},
+    {decode, 16, false, 64, -1, 32, 32, 16, 1, 5, 4, "decode, less shared memory"},
     {decode, 16, false, 128, -1, 32, 32, 16, 1, 5, 2, "decode, less shared memory"},
     {decode, 16, false, 256, -1, 16, 16, 16, 1, 5, 1, "decode, less shared memory"},
     {decode, 16, false, 64, -1, 16, 16, 32, 1, 3, 2, "decode, little shared memory"},
@@ -110,10 +110,21 @@ bool decode_boxes_fit(const AttentionDemand& demand) {
          demand.page_size % kSwizzleRows == 0;
 }
 
+int decode_tile_rows(const Row& row, const AttentionDemand& demand) {
+  int rows = 8;
+  while (rows < row.tile_q && rows < demand.max_packed_rows) rows *= 2;
+  return rows;
+}
+
+// max_head_dim counts elements of 16 bits; rows take whole panels of shared memory.
 bool decode_serves(const Row& row, const AttentionDemand& demand) {
   const AttentionConfig& shape = demand.shape;
-  return static_cast<double>(demand.max_packed_rows) <= row.max_rows &&
-         shape.variant == kernels::VariantKind::none && shape.kv_dtype == shape.q_dtype &&
+  const int bytes = std::max(shape.head_dim_qk, shape.head_dim_vo) * kernels::size_bytes(shape.kv_dtype);
+  const int row_bytes = (bytes + kPanelBytes - 1) / kPanelBytes * kPanelBytes;
+  return row_bytes <= 2 * row.max_head_dim &&
+         decode_tile_rows(row, demand) * shape.head_dim_vo <= kernels::kDecodeMaxAccumulators &&
+         static_cast<double>(demand.max_packed_rows) <= row.max_rows &&
+         shape.variant == kernels::VariantKind::none &&
          (!row.boxes || decode_boxes_fit(demand));
 }
 
@@ -127,9 +138,9 @@ bool boxes_fit(const AttentionDemand& demand, const Row& row) {
 
 bool serves(const Row& row, const AttentionDemand& demand) {
   const AttentionConfig& shape = demand.shape;
-  if (std::max(shape.head_dim_qk, shape.head_dim_vo) > row.max_head_dim) return false;
   if (row.q_bits != (kernels::is_fp8(shape.q_dtype) ? 8 : 16)) return false;
   if (row.kernel == decode) return decode_serves(row, demand);
+  if (std::max(shape.head_dim_qk, shape.head_dim_vo) > row.max_head_dim) return false;
   if (demand.mean_packed_rows <= row.min_rows || demand.mean_packed_rows > row.max_rows) {
     return false;
   }
@@ -203,8 +214,7 @@ AttentionConfig configured(const Row& row, const AttentionDemand& demand) {
   c.warps_kv = row.warps_kv;
   c.num_stages = row.num_stages;
   if (row.kernel == decode) {
-    c.tile_q = 8;
-    while (c.tile_q < row.tile_q && c.tile_q < demand.max_packed_rows) c.tile_q *= 2;
+    c.tile_q = decode_tile_rows(row, demand);
     c.row_tiles = c.tile_q / 8;
   }
   return c;
