@@ -10,6 +10,10 @@ struct CachePolicy {};  // nothing here has a cache
 inline CachePolicy evict_first() { return {}; }
 inline CachePolicy evict_normal() { return {}; }
 
+inline void prefetch_to_l2(const void* p, emulator::Site site = emulator::here()) {
+  emulator::check_global(p, 1, "prefetch_to_l2", site);
+}
+
 namespace cp_async {
 
 inline void copy16(void* dst, const void* src, bool valid, emulator::Site site = emulator::here()) {

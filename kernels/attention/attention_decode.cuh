@@ -14,8 +14,38 @@
 #include "attention/attention_decode_lookup.h"
 #include "attention/attention_decode_merge.h"
 #include "attention/attention_decode_reader.h"
+#include "tile/cp_async.h"
 
 namespace quire::kernels {
+
+// Where an item's tokens are takes four loads that depend on each other. Most of what they read is
+// asked for at once, so that they find it in L2: a line of 128 bytes a lane, an array a warp.
+inline void prefetch_metadata(const AttentionParams& p) {
+  constexpr int kLineInts = 32;
+  const int first = tile::lane_index() * kLineInts;
+  const auto prefetch = [first](const i32* array, int count) {
+    if (array && first < count) tile::prefetch_to_l2(array + first);
+  };
+  switch (tile::warp_index()) {
+    case 0: {
+      // Blocks have about as many items each; a wrong guess, or one that runs over, does no harm.
+      const u32 num_items = static_cast<u32>(p.num_items);
+      const u32 guess = static_cast<u32>(tile::block_index()) * num_items /
+                        static_cast<u32>(p.num_workers);
+      const u32 item = guess + 4 * static_cast<u32>(tile::lane_index()) - 4;
+      if (tile::lane_index() < 4 && item < num_items) tile::prefetch_to_l2(p.items + item);
+      return;
+    }
+    case 1:
+      prefetch(p.qo_indptr, p.batch_size + 1);
+      return prefetch(p.kv_lens, p.batch_size);
+    case 2:
+      prefetch(p.kv_indptr, p.batch_size + 1);
+      return prefetch(p.kv_indices, p.num_indices);
+    default:
+      return;
+  }
+}
 
 template <AttentionConfig c>
 __forceinline__ void attention_decode(const AttentionDecodeParams& params) {
@@ -23,6 +53,7 @@ __forceinline__ void attention_decode(const AttentionDecodeParams& params) {
   constexpr DecodeLayout kLayout = decode_layout(c);
   const AttentionParams& p = params.attention;
   const DecodeSmem<c> smem{tile::shared_memory()};
+  prefetch_metadata(p);
   const int begin = tile::max_of(p.worker_indptr[tile::block_index()], 0);
   const int count = tile::min_of(p.worker_indptr[tile::block_index() + 1], p.num_items) - begin;
   if (count <= 0) return;

@@ -20,35 +20,35 @@ struct DecodeMerge {
   __forceinline__ void finish(const DecodeItem& item, const DecodeState<c>& state) const {
     const int warp = tile::warp_index();
     const bool computes = warp < kLayout.warps;
-    WorkTile t = item.tile;
     float *row_max = smem.row_max() + 8 * warp, *row_sum = smem.row_sum() + 8 * warp;
-    // Two loops: one that either stores or gathers would keep the state's registers to the end.
-    for_each_pass(t, item.to_base2, [&](int n, int col) {
-      if (computes) state.store(n, col, smem.state(warp), row_max, row_sum);
-    });
-    if (t.partial_row < 0 || !is_last(item)) return;
-    t.partial_row = -1;
-    for_each_pass(t, 1.f, [&](int n, int col) {
-      if (computes) gather(item, n, col, smem.state(warp), row_max, row_sum);
-    });
+    WorkTile t = item.tile;
+    // Before the loop, where all of it fits one pass: in the loop it would keep the registers of the
+    // state until parts are gathered.
+    if (kOnePass && computes) state.store(0, 0, smem.state(warp), row_max, row_sum);
+#pragma unroll 1
+    for (bool of_parts = false;; of_parts = true) {
+#pragma unroll 1
+      for (int n = 0; n == 0 || 8 * n < t.num_rows; ++n) {
+#pragma unroll 1
+        for (int col = 0; col < c.head_dim_vo; col += kLayout.state_cols) {
+          if (computes && of_parts) {
+            gather(item, n, col, smem.state(warp), row_max, row_sum);
+          } else if (computes && !kOnePass) {
+            state.store(n, col, smem.state(warp), row_max, row_sum);
+          }
+          tile::sync_block();
+          write(t, n, col, of_parts ? 1.f : item.to_base2);
+          if constexpr (!kOnePass) tile::sync_block();
+        }
+      }
+      if (t.partial_row < 0 || !is_last(item)) return;
+      t.partial_row = -1;
+    }
   }
 
  private:
-  // Eight rows from 8 n on and state_cols columns from col on at a time: `leave` brings the warps'
-  // states to shared memory.
-  template <class Leave>
-  __forceinline__ void for_each_pass(const WorkTile& t, float to_base2, Leave&& leave) const {
-#pragma unroll 1
-    for (int n = 0; 8 * n < t.num_rows; ++n) {
-#pragma unroll 1
-      for (int col = 0; col < c.head_dim_vo; col += kLayout.state_cols) {
-        leave(n, col);
-        tile::sync_block();
-        write(t, n, col, to_base2);
-        if constexpr (c.row_tiles > 1 || c.head_dim_vo > kLayout.state_cols) tile::sync_block();
-      }
-    }
-  }
+  // Eight rows and state_cols columns are left to the block at a time.
+  static constexpr bool kOnePass = c.row_tiles == 1 && c.head_dim_vo == kLayout.state_cols;
 
   // Whether all other parts have been written.
   __forceinline__ bool is_last(const DecodeItem& item) const {

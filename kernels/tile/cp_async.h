@@ -22,6 +22,11 @@ inline CachePolicy evict_normal() {
   return y;
 }
 
+// Brings the line of an address to L2, without waiting.
+inline void prefetch_to_l2(const void* p) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(p) : "memory");
+}
+
 namespace cp_async {
 
 // Copies 16 bytes, or writes 16 zero bytes when !valid; src must then still be a mapped address.

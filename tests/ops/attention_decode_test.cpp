@@ -88,11 +88,11 @@ std::vector<AttentionCase> all_cases() {
     }
   }
   // q outside the range of f16, in which the products of an fp8 cache are computed.
-  add(speculative("fp8_large_q", 1, 4), [](AttentionCase& c) {
+  add(speculative("kv_f8_large_q", 1, 4), [](AttentionCase& c) {
     c.shape.kv_dtype = DType::f8e4m3;
     c.q_scale = 1e7, c.sm_scale = 1e-8f;
   });
-  add(speculative("fp8_small_q", 2, 8), [](AttentionCase& c) {
+  add(speculative("kv_f8_small_q", 2, 8), [](AttentionCase& c) {
     c.shape.kv_dtype = DType::f8e5m2;
     c.q_scale = 1e-9, c.sm_scale = 1e8f;
   });

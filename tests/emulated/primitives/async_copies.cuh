@@ -15,6 +15,7 @@ void copy_in_groups(const PrimitiveParams& p) {
   const int threads = tile::num_threads(), thread = tile::thread_index();
   const u8* a = static_cast<const u8*>(p.a);
   const u8* valid = static_cast<const u8*>(p.b);
+  tile::prefetch_to_l2(a + 16 * thread);
   for (int group = 0; group < c.n; ++group) {
     const int chunk = group * threads + thread;
     if constexpr (c.mode == 0) {
