@@ -1,5 +1,6 @@
-// Atomics on global and shared memory, relaxed where nothing else is said. Twin of kernels/tile/atomic.h. Real atomics
-// although the fibers of a launch share one thread: the thread sanitizer must see them as such.
+// Atomics on global and shared memory, relaxed where nothing else is said. Twin of
+// kernels/tile/atomic.h. Real atomics although the fibers of a launch share one thread: the thread
+// sanitizer must see them as such.
 #pragma once
 
 #include "tile/math.h"

@@ -31,8 +31,7 @@ inline void ldmatrix_x4_trans(u32 (&r)[4], const void* row,
 }
 
 inline u32 transpose_8x8(u32 x, emulator::Site site = emulator::here()) {
-  const emulator::Deposit* all =
-      emulator::exchange(emulator::Collective::movmatrix, {{x}}, site);
+  const emulator::Deposit* all = emulator::exchange(emulator::Collective::movmatrix, {{x}}, site);
   const int row = lane_index() / 4, first = 2 * (lane_index() % 4);
   const auto element = [&](int r) {
     return all[4 * r + row / 2].words[0] >> (16 * (row % 2)) & 0xffffu;

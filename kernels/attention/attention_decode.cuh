@@ -30,8 +30,8 @@ inline void prefetch_metadata(const AttentionParams& p) {
     case 0: {
       // Blocks have about as many items each; a wrong guess, or one that runs over, does no harm.
       const u32 num_items = static_cast<u32>(p.num_items);
-      const u32 guess = static_cast<u32>(tile::block_index()) * num_items /
-                        static_cast<u32>(p.num_workers);
+      const u32 guess =
+          static_cast<u32>(tile::block_index()) * num_items / static_cast<u32>(p.num_workers);
       const u32 item = guess + 4 * static_cast<u32>(tile::lane_index()) - 4;
       if (tile::lane_index() < 4 && item < num_items) tile::prefetch_to_l2(p.items + item);
       return;

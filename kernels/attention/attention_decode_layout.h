@@ -6,7 +6,7 @@
 namespace quire::kernels {
 
 struct DecodeLayout {
-  i32 warps;    // that attend; one more looks up
+  i32 warps;  // that attend; one more looks up
   i32 threads;
   // Rows are panels of 128 bytes; the last may be used in part.
   i32 k_panels, v_panels;
@@ -21,14 +21,14 @@ struct DecodeLayout {
   i32 q_scale;  // f32 [kDecodeQStages][tile_q], for an fp8 cache
   i32 state;    // f32 [warps][8][state_row]
   i32 row_max, row_sum;  // f32 [warps][8]
-  i32 items;    // DecodeItem [kDecodeItems]
-  i32 raw_items;  // WorkItem [kDecodeItems / 2]
-  i32 full;     // Mbarrier [warps][num_stages]
-  i32 is_last;  // i32
+  i32 items;             // DecodeItem [kDecodeItems]
+  i32 raw_items;         // WorkItem [kDecodeItems / 2]
+  i32 full;              // Mbarrier [warps][num_stages]
+  i32 is_last;           // i32
   i32 bytes;
 };
 
-constexpr i32 kDecodeItems = 32;     // looked up ahead, in two halves
+constexpr i32 kDecodeItems = 32;      // looked up ahead, in two halves
 constexpr i32 kDecodeItemBytes = 64;  // room for a DecodeItem
 // Loads queue for microseconds behind those of K and V: q is asked for three items ahead.
 constexpr i32 kDecodeQStages = 4;
@@ -67,11 +67,10 @@ constexpr bool decode_config_valid(const AttentionConfig& c) {
   return c.kernel == AttentionKernel::decode && c.head_dim_qk % 16 == 0 &&
          c.head_dim_vo % 16 == 0 && c.head_dim_qk <= 256 && c.head_dim_vo <= 256 &&
          c.tile_q == 8 * c.row_tiles && c.tile_q * c.head_dim_vo <= kDecodeMaxAccumulators &&
-         c.warps_q == 1 &&
-         c.warps_kv >= 1 && c.warps_kv <= 8 && (c.tile_kv == 16 || c.tile_kv == 32) &&
-         c.num_stages >= 1 && size_bytes(c.q_dtype) == 2 &&
-         (c.kv_dtype == c.q_dtype || is_fp8(c.kv_dtype)) &&
-         (c.aligned || !c.boxes) && c.variant == VariantKind::none && c.softmax;
+         c.warps_q == 1 && c.warps_kv >= 1 && c.warps_kv <= 8 &&
+         (c.tile_kv == 16 || c.tile_kv == 32) && c.num_stages >= 1 && size_bytes(c.q_dtype) == 2 &&
+         (c.kv_dtype == c.q_dtype || is_fp8(c.kv_dtype)) && (c.aligned || !c.boxes) &&
+         c.variant == VariantKind::none && c.softmax;
 }
 
 }  // namespace quire::kernels

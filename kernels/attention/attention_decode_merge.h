@@ -22,8 +22,8 @@ struct DecodeMerge {
     const bool computes = warp < kLayout.warps;
     float *row_max = smem.row_max() + 8 * warp, *row_sum = smem.row_sum() + 8 * warp;
     WorkTile t = item.tile;
-    // Before the loop, where all of it fits one pass: in the loop it would keep the registers of the
-    // state until parts are gathered.
+    // Before the loop, where all of it fits one pass: in the loop it would keep the registers of
+    // the state until parts are gathered.
     if (kOnePass && computes) state.store(0, 0, smem.state(warp), row_max, row_sum);
 #pragma unroll 1
     for (bool of_parts = false;; of_parts = true) {
@@ -61,7 +61,8 @@ struct DecodeMerge {
     return smem.is_last() != 0;
   }
 
-  // Adds this warp's share of the parts to a state: four columns a lane, some rows at the same time.
+  // Adds this warp's share of the parts to a state: four columns a lane, some rows at the same
+  // time.
   __forceinline__ void gather(const DecodeItem& item, int n, int col, float* state, float* row_max,
                               float* row_sum) const {
     constexpr int kRows = DecodeState<c>::kCrowded ? 4 : 8;

@@ -1,9 +1,10 @@
 // How a warp of attention_decode gets its tiles of K and V: a ring of its own, filled by itself,
 // items ahead of what it computes.
 //
-// Tiles lie on the grid of tile_kv tokens of a request; tile i of an item is of warp i % warps. What
-// a lane copies is looked up for up to 32 copies at a time, one batch ahead. Tokens that are not
-// there, pages outside the pool too, come as zeros; tokens of others on a tile are for the masks.
+// Tiles lie on the grid of tile_kv tokens of a request; tile i of an item is of warp i % warps.
+// What a lane copies is looked up for up to 32 copies at a time, one batch ahead. Tokens that are
+// not there, pages outside the pool too, come as zeros; tokens of others on a tile are for the
+// masks.
 #pragma once
 
 #include "attention/attention_decode_smem.h"
@@ -26,8 +27,8 @@ struct DecodeReader {
   const DecodeSmem<c> smem;
   const int warp;
   const tile::CachePolicy policy;
-  const int count;     // of the block's items
-  int num_made = 0;    // items below it can be read
+  const int count;   // of the block's items
+  int num_made = 0;  // items below it can be read
   int next_item = 0;
   // Of item next_item - 1: tiles of this warp that are still to be looked up, from `token` on.
   int tiles_left = 0, token = 0, kv_head = 0, kv_base = 0, kv_available = 0;
@@ -149,8 +150,8 @@ struct DecodeReader {
     const int at = token + (lane >> shift) * (kLayout.warps * c.tile_kv) +
                    ((lane & ((1 << shift) - 1)) << params.copy_shift);
     // As unsigned: what has run over is not there either.
-    const bool there = lane >> shift < num_tiles &&
-                       static_cast<u32>(at) < static_cast<u32>(kv_available);
+    const bool there =
+        lane >> shift < num_tiles && static_cast<u32>(at) < static_cast<u32>(kv_available);
     Batch batch{-1, kv_base + at, kv_head, num_tiles};
     if (p.page_size > 0) {
       const int entry = params.page_shift >= 0 ? at >> params.page_shift : at / p.page_size;

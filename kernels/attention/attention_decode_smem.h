@@ -18,8 +18,8 @@ static_assert(sizeof(DecodeItem) <= kDecodeItemBytes);
 
 template <AttentionConfig c>
 inline DecodeItem make_decode_item(const AttentionParams& p, const WorkItem& item) {
-  DecodeItem d{make_work_tile(p, item, c.tile_q, c.tile_kv), item.first_partial_row,
-               item.num_parts, 0.f};
+  DecodeItem d{make_work_tile(p, item, c.tile_q, c.tile_kv), item.first_partial_row, item.num_parts,
+               0.f};
   WorkTile& t = d.tile;
   d.to_base2 = Logits<c>::to_base2(p, t.kv_head);
   const i64 end = d.first_partial_row + static_cast<i64>(d.num_parts) * t.num_rows;
@@ -38,7 +38,9 @@ struct DecodeSmem {
 
   u8* base;
 
-  __forceinline__ u8* ring(int warp) const { return base + kLayout.ring + warp * kLayout.ring_bytes; }
+  __forceinline__ u8* ring(int warp) const {
+    return base + kLayout.ring + warp * kLayout.ring_bytes;
+  }
   // [tile_q][q_row]
   __forceinline__ u16* q(int n) const {
     return reinterpret_cast<u16*>(base + kLayout.q + n % kDecodeQStages * kLayout.q_stage_bytes);
@@ -51,8 +53,12 @@ struct DecodeSmem {
     return reinterpret_cast<float*>(base + kLayout.state) + warp * 8 * kLayout.state_row;
   }
   // [warps][8]
-  __forceinline__ float* row_max() const { return reinterpret_cast<float*>(base + kLayout.row_max); }
-  __forceinline__ float* row_sum() const { return reinterpret_cast<float*>(base + kLayout.row_sum); }
+  __forceinline__ float* row_max() const {
+    return reinterpret_cast<float*>(base + kLayout.row_max);
+  }
+  __forceinline__ float* row_sum() const {
+    return reinterpret_cast<float*>(base + kLayout.row_sum);
+  }
   // The block's n-th item.
   __forceinline__ DecodeItem& item(int n) const {
     return *reinterpret_cast<DecodeItem*>(base + kLayout.items +

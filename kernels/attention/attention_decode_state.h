@@ -38,7 +38,8 @@ struct DecodeTile {
 
 // K of fp8 comes by ldmatrix as four tokens' bytes a register, which makes elements 4 t to 4 t + 3
 // of a step what a thread has of it: q is brought into that order (attention_decode_lookup.h). V
-// comes transposed by pairs of columns, and its rows g and g + 8 of a tile are columns 2 g, 2 g + 1.
+// comes transposed by pairs of columns, and its rows g and g + 8 of a tile are columns 2 g, 2 g
+// + 1.
 template <AttentionConfig c>
 struct DecodeState {
   using Place = TokenMajorScores;

@@ -112,15 +112,15 @@ struct AttentionParams {
   i64 v_page_stride, v_token_stride, v_head_stride;
   i64 out_token_stride, out_head_stride;
 
-  const WorkItem* items;      // [worker_indptr[num_workers]]
-  const i32* worker_indptr;   // [num_workers + 1]; null on the CPU: all items
-  const MergeItem* merges;    // [num_merges]
-  const i32* qo_indptr;       // [batch_size + 1], tokens
-  const i32* kv_indptr;       // [batch_size + 1], pages, or tokens when ragged
-  const i32* kv_lens;         // [batch_size], tokens
-  const i32* kv_indices;      // [num_indices] page ids; null when ragged
-  float* partial_o;           // [num_partial_rows, head_dim_vo], normalised, before v_scale(s)
-  float* partial_lse;         // [num_partial_rows], base 2, without the sink
+  const WorkItem* items;     // [worker_indptr[num_workers]]
+  const i32* worker_indptr;  // [num_workers + 1]; null on the CPU: all items
+  const MergeItem* merges;   // [num_merges]
+  const i32* qo_indptr;      // [batch_size + 1], tokens
+  const i32* kv_indptr;      // [batch_size + 1], pages, or tokens when ragged
+  const i32* kv_lens;        // [batch_size], tokens
+  const i32* kv_indices;     // [num_indices] page ids; null when ragged
+  float* partial_o;          // [num_partial_rows, head_dim_vo], normalised, before v_scale(s)
+  float* partial_lse;        // [num_partial_rows], base 2, without the sink
   // Parts that have arrived, of the tile whose first partial row is 2 i or 2 i + 1; 0 between runs.
   u32* counters;              // [ceil(num_partial_rows / 2)]; decode only
   const u8* custom_mask;      // null: none

@@ -19,7 +19,8 @@ inline tile::Vec<u32, 4> load_16_bytes(const u8* src) {
   }
 }
 
-// Eight 16-bit elements to shared memory, or zeros. `aligned`: both addresses are multiples of 16 and the copy is asynchronous. Else only dst is.
+// Eight 16-bit elements to shared memory, or zeros. `aligned`: both addresses are multiples of 16
+// and the copy is asynchronous. Else only dst is.
 template <bool aligned>
 inline void copy_chunk(u16* dst, const u16* src, bool valid) {
   if constexpr (aligned) {

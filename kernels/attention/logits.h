@@ -121,12 +121,13 @@ struct Logits {
     for (int half = 0; half < 2; ++half) {
       const QueryRow row = query_row(p, t, thread_row + Place::kRowStep * half);
       const float slope = p.alibi_slopes[row.qo_head];
-      const float first = slope * static_cast<float>(kv_begin + Place::first_token() - row.position);
+      const float first =
+          slope * static_cast<float>(kv_begin + Place::first_token() - row.position);
 #pragma unroll
       for (int k = 0; k < kTokens<Score>; ++k) {
         float& x = Place::at(score, k, half);
-        x = tile::fma_f32(
-            x, scale, tile::fma_f32(slope, static_cast<float>(Place::token(k)), first));
+        x = tile::fma_f32(x, scale,
+                          tile::fma_f32(slope, static_cast<float>(Place::token(k)), first));
       }
     }
   }

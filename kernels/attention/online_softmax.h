@@ -21,7 +21,8 @@ struct OnlineSoftmax {
       float m = row_max[half];
 #pragma unroll
       for (int k = 0; k < kTokens; k += 2) {
-        m = tile::max_f32(m, tile::max_f32(Place::at(score, k, half), Place::at(score, k + 1, half)));
+        m = tile::max_f32(m,
+                          tile::max_f32(Place::at(score, k, half), Place::at(score, k + 1, half)));
       }
       m = Place::max(m);
       const float offset = m == tile::kNegInf ? 0.f : m * scale;

@@ -1,5 +1,5 @@
-// What becomes of a row of a work item at its end: the states of the warps that shared its tokens are
-// joined, and it is written, to the output or as a partial result.
+// What becomes of a row of a work item at its end: the states of the warps that shared its tokens
+// are joined, and it is written, to the output or as a partial result.
 #pragma once
 
 #include "attention/output_row.h"

@@ -37,10 +37,10 @@ inline void copy16(void* dst, const void* src, bool valid) {
                : "memory");
 }
 inline void copy16(void* dst, const void* src, bool valid, CachePolicy policy) {
-  asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(
-                   shared_address(dst)),
-               "l"(src), "r"(valid ? 16 : 0), "l"(policy.bits)
-               : "memory");
+  asm volatile(
+      "cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(shared_address(dst)),
+      "l"(src), "r"(valid ? 16 : 0), "l"(policy.bits)
+      : "memory");
 }
 // Closes a group of this thread's copies.
 inline void commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }

@@ -252,8 +252,8 @@ const AttentionConfig* decode_choice(const std::vector<AttentionChoice>& choices
   return nullptr;
 }
 
-// Kernels of attention_decode for requests of up to max_rows packed rows, with boxes and without, on
-// large GPUs and small ones.
+// Kernels of attention_decode for requests of up to max_rows packed rows, with boxes and without,
+// on large GPUs and small ones.
 void list_decode(std::vector<ListedKernel>& list, const AttentionConfig& shape, int max_rows,
                  bool preset) {
   constexpr int kLargest = 227 * 1024, kSm80 = 163 * 1024;
@@ -262,8 +262,8 @@ void list_decode(std::vector<ListedKernel>& list, const AttentionConfig& shape, 
   };
   std::vector<AttentionConfig> listed;
   for (int rows = 8; rows <= max_rows; rows *= 2) {
-    for (const Target& target : {Target{9, 16, kLargest}, {9, 1, kLargest}, {8, 16, kSm80},
-                                 {8, 16, kSmallestSmemBytes}}) {
+    for (const Target& target :
+         {Target{9, 16, kLargest}, {9, 1, kLargest}, {8, 16, kSm80}, {8, 16, kSmallestSmemBytes}}) {
       const auto choices = attention_choices({.shape = shape,
                                               .mean_packed_rows = static_cast<double>(rows),
                                               .max_packed_rows = rows,

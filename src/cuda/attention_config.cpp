@@ -21,8 +21,8 @@ using kernels::DType;
 constexpr double kAny = 1e30;
 
 // A row of the table: for head dims up to max_head_dim and min_rows < packed rows <= max_rows, on
-// average, of decode at most. Decode takes the smallest tile_q of 8, 16, … that holds a request, the
-// row's at most.
+// average, of decode at most. Decode takes the smallest tile_q of 8, 16, … that holds a request,
+// the row's at most.
 struct Row {
   AttentionKernel kernel;
   int q_bits;  // of an element of q
@@ -43,7 +43,8 @@ constexpr Row kTable[] = {
     {decode, 16, true, 64, -1, 32, 32, 16, 1, 7, 4, "decode: with more warps or tokens it spills"},
     {decode, 16, true, 128, -1, 8, 8, 16, 1, 8, 2, "decode: 128 KB on their way a multiprocessor"},
     {decode, 16, true, 128, -1, 32, 32, 16, 1, 7, 2, "decode: with more warps it spills"},
-    {decode, 16, true, 192, -1, 16, 16, 16, 1, 7, 2, "decode: two stages of eight warps do not fit"},
+    {decode, 16, true, 192, -1, 16, 16, 16, 1, 7, 2,
+     "decode: two stages of eight warps do not fit"},
     {decode, 16, true, 256, -1, 16, 16, 16, 1, 7, 1, "decode: one stage is 112 KB"},
     {decode, 16, false, 64, -1, 8, 8, 32, 1, 8, 2, "decode, no boxes"},
     {decode, 16, false, 64, -1, 16, 16, 32, 1, 7, 2, "decode, no boxes"},
@@ -106,8 +107,8 @@ constexpr int kSmallestBox = 16, kSwizzleRows = 8, kPanelBytes = 128;
 // All of a row of K or V, and rows that begin where the swizzle repeats.
 bool decode_boxes_fit(const AttentionDemand& demand) {
   const AttentionConfig& shape = demand.shape;
-  const int row_bytes = std::gcd(shape.head_dim_qk, shape.head_dim_vo) *
-                        kernels::size_bytes(shape.kv_dtype);
+  const int row_bytes =
+      std::gcd(shape.head_dim_qk, shape.head_dim_vo) * kernels::size_bytes(shape.kv_dtype);
   return demand.compute_major >= 9 && row_bytes % kPanelBytes == 0 &&
          demand.page_size % kSwizzleRows == 0;
 }
@@ -121,13 +122,13 @@ int decode_tile_rows(const Row& row, const AttentionDemand& demand) {
 // max_head_dim counts elements of 16 bits; rows take whole panels of shared memory.
 bool decode_serves(const Row& row, const AttentionDemand& demand) {
   const AttentionConfig& shape = demand.shape;
-  const int bytes = std::max(shape.head_dim_qk, shape.head_dim_vo) * kernels::size_bytes(shape.kv_dtype);
+  const int bytes =
+      std::max(shape.head_dim_qk, shape.head_dim_vo) * kernels::size_bytes(shape.kv_dtype);
   const int row_bytes = (bytes + kPanelBytes - 1) / kPanelBytes * kPanelBytes;
   return row_bytes <= 2 * row.max_head_dim &&
          decode_tile_rows(row, demand) * shape.head_dim_vo <= kernels::kDecodeMaxAccumulators &&
          static_cast<double>(demand.max_packed_rows) <= row.max_rows &&
-         shape.variant == kernels::VariantKind::none &&
-         (!row.boxes || decode_boxes_fit(demand));
+         shape.variant == kernels::VariantKind::none && (!row.boxes || decode_boxes_fit(demand));
 }
 
 bool boxes_fit(const AttentionDemand& demand, const Row& row) {
@@ -201,9 +202,9 @@ bool is_wanted(AttentionKernel kernel, const std::string& forced) {
   if (forced == "sm80") return kernel == sm80;
   if (forced == "sm90") return kernel == sm90;
   if (forced == "decode") return kernel == decode;
-  throw Error(ErrorCode::invalid_argument,
-              fmt::format("attention: QUIRE_FORCE_KERNEL: got {}, expected sm80, sm90 or decode",
-                          forced));
+  throw Error(
+      ErrorCode::invalid_argument,
+      fmt::format("attention: QUIRE_FORCE_KERNEL: got {}, expected sm80, sm90 or decode", forced));
 }
 
 AttentionConfig configured(const Row& row, const AttentionDemand& demand) {

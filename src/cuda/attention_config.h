@@ -30,7 +30,8 @@ struct AttentionChoice {
 };
 
 // Best first; the first whose shared memory fits the device is taken. QUIRE_FORCE_KERNEL=sm80,
-// =sm90 or =decode leaves only that kernel: none may be left. Throws invalid_argument for other values.
+// =sm90 or =decode leaves only that kernel: none may be left. Throws invalid_argument for other
+// values.
 std::vector<AttentionChoice> attention_choices(const AttentionDemand& demand);
 
 // The kernel for tensors that boxes cannot describe, or whose rows are not all 16-byte aligned, in

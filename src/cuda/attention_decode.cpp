@@ -31,14 +31,13 @@ BoxedTensor boxed_kv(const AttentionConfig& config, const AttentionParams& p, co
   const bool paged = p.page_size > 0;
   const int element_bytes = kernels::size_bytes(config.kv_dtype);
   const int panel = kPanelBytes / element_bytes, panels = kv.head_dim / panel;
-  BoxedTensor tensor{
-      .rank = 5,
-      .data = kv.data,
-      .shape = {panel, paged ? p.page_size : p.total_kv, panels, p.num_kv_heads,
-                paged ? p.num_pages : 1},
-      .strides = {kv.token_stride, panel, kv.head_stride, kv.page_stride},
-      .box = {panel, tokens_of_a_copy(config, p.page_size), panels, 1, 1},
-      .element_bytes = element_bytes};
+  BoxedTensor tensor{.rank = 5,
+                     .data = kv.data,
+                     .shape = {panel, paged ? p.page_size : p.total_kv, panels, p.num_kv_heads,
+                               paged ? p.num_pages : 1},
+                     .strides = {kv.token_stride, panel, kv.head_stride, kv.page_stride},
+                     .box = {panel, tokens_of_a_copy(config, p.page_size), panels, 1, 1},
+                     .element_bytes = element_bytes};
   if (p.total_kv == 0 && p.num_pages == 0) {
     // Nothing is there and no token of it is used; the map must be of some memory all the same.
     tensor.data = p.q;
@@ -63,8 +62,7 @@ bool are_few(const AttentionConfig& config, const AttentionParams& p, std::int64
 }  // namespace
 
 kernels::AttentionDecodeParams decode_params(const AttentionConfig& config,
-                                             const AttentionParams& params,
-                                             std::int64_t l2_bytes) {
+                                             const AttentionParams& params, std::int64_t l2_bytes) {
   const AttentionParams& p = params;
   const auto tokens = static_cast<unsigned>(tokens_of_a_copy(config, p.page_size));
   kernels::AttentionDecodeParams decode{.attention = p,

@@ -32,9 +32,9 @@ tile::TensorMap make_tensor_map(const BoxedTensor& tensor) {
   tile::TensorMap map;
   const int type = tensor.element_bytes == 1 ? kElementsOf8Bits : kElementsOf16Bits;
   check(driver().tensor_map_encode_tiled(&map, type, static_cast<std::uint32_t>(tensor.rank),
-                                         const_cast<void*>(tensor.data), shape,
-                                         strides, box, kElementStrides, kNoInterleave,
-                                         kSwizzle128Bytes, kL2Promotion256Bytes, kFillWithZeros),
+                                         const_cast<void*>(tensor.data), shape, strides, box,
+                                         kElementStrides, kNoInterleave, kSwizzle128Bytes,
+                                         kL2Promotion256Bytes, kFillWithZeros),
         "cuTensorMapEncodeTiled");
   return map;
 }

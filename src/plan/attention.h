@@ -44,8 +44,9 @@ struct AttentionPlan {
 };
 
 // Every (packed row, kv token) of every request and KV head is covered by exactly one item, tiles
-// without KV by a MergeItem with no parts, or by an empty item where the kernel merges itself. Deterministic: same numbers in, same list out. Worker
-// loads differ by at most the cost of the longest item. Throws Error when a count exceeds 32 bits.
+// without KV by a MergeItem with no parts, or by an empty item where the kernel merges itself.
+// Deterministic: same numbers in, same list out. Worker loads differ by at most the cost of the
+// longest item. Throws Error when a count exceeds 32 bits.
 AttentionPlan plan_attention(const AttentionProblem& problem, const AttentionTile& tile);
 
 // The estimated cost of an item, in steps of tile_kv tokens; what the balance is measured in.

@@ -148,89 +148,100 @@ class GarbageOnTheDevice {
   std::mt19937 engine_;
 };
 
-void run_on_garbage(unsigned seed, int page_size, DType kv_dtype) {
-  constexpr int kBatch = 3, kKvHeads = 2, kGroup = 4, kDim = 64, kTotalQ = 9, kPages = 5;
-  constexpr int kItems = 40, kPartialRows = 30, kIndices = 17;
-  const int tokens = page_size > 0 ? page_size : 70;
-  const AttentionCase c{.shape = {.num_qo_heads = kKvHeads * kGroup,
-                                  .num_kv_heads = kKvHeads,
-                                  .head_dim_qk = kDim,
-                                  .head_dim_vo = kDim,
-                                  .kv_dtype = kv_dtype}};
-  const cuda::AttentionTarget target = cuda::attention_target(
+constexpr int kBatch = 3, kKvHeads = 2, kQoHeads = 8, kDim = 64, kTotalQ = 9, kPages = 5;
+constexpr int kItems = 40, kPartialRows = 30, kIndices = 17, kRaggedTokens = 70;
+
+cuda::AttentionTarget garbage_target(int page_size, kernels::DType kv_dtype) {
+  return cuda::attention_target(
       test_device().index,
-      {.shape = {.kv_dtype = kv_dtype == DType::bf16 ? kernels::DType::bf16
-                                                     : kernels::DType::f8e4m3,
-                 .head_dim_qk = kDim,
-                 .head_dim_vo = kDim},
+      {.shape = {.kv_dtype = kv_dtype, .head_dim_qk = kDim, .head_dim_vo = kDim},
        .mean_packed_rows = 4,
        .max_packed_rows = 4,
-       .group_size = kGroup,
+       .group_size = kQoHeads / kKvHeads,
        .page_size = page_size},
       nullptr);
-  const int workers = target.tile.num_workers;
+}
+
+// The bounds that hold, for tensors and arrays of these sizes.
+kernels::AttentionParams garbage_bounds(unsigned seed, int page_size) {
+  const bool paged = page_size > 0;
+  constexpr int kRow = kKvHeads * kDim;
+  const std::int64_t page = std::int64_t{paged ? page_size : kRaggedTokens} * kRow;
+  return {.q_token_stride = kQoHeads * kDim,
+          .q_head_stride = kDim,
+          .k_page_stride = page,
+          .k_token_stride = kRow,
+          .k_head_stride = kDim,
+          .v_page_stride = page,
+          .v_token_stride = kRow,
+          .v_head_stride = kDim,
+          .out_token_stride = kQoHeads * kDim,
+          .out_head_stride = kDim,
+          .sm_scale = 0.1f,
+          .v_scale = 1,
+          .causal = static_cast<int>(seed % 3 == 0),
+          .window_left = seed % 5 == 0 ? 3 : -1,
+          .batch_size = kBatch,
+          .num_qo_heads = kQoHeads,
+          .num_kv_heads = kKvHeads,
+          .group_size = kQoHeads / kKvHeads,
+          .page_size = page_size,
+          .num_pages = paged ? kPages : 0,
+          .total_q = kTotalQ,
+          .total_kv = paged ? 0 : kRaggedTokens,
+          .num_items = kItems,
+          .num_indices = paged ? kIndices : 0,
+          .num_partial_rows = kPartialRows,
+          .mask_bytes = 16};
+}
+
+template <class T>
+T* data_of(const TestTensor& tensor) {
+  return static_cast<T*>(tensor.view().data);
+}
+
+void run_on_garbage(unsigned seed, int page_size, bool fp8) {
+  const cuda::AttentionTarget target =
+      garbage_target(page_size, fp8 ? kernels::DType::f8e4m3 : kernels::DType::bf16);
+  kernels::AttentionParams p = garbage_bounds(seed, page_size);
+  p.num_workers = target.tile.num_workers;
+  p.tile_rows = target.tile.tile_q;
+
   GarbageOnTheDevice garbage(seed);
   const TestTensor items = garbage.ints(kItems * static_cast<int>(sizeof(kernels::WorkItem) / 4));
-  const TestTensor worker_indptr = garbage.ints(workers + 1);
+  const TestTensor worker_indptr = garbage.ints(p.num_workers + 1);
   const TestTensor qo_indptr = garbage.ints(kBatch + 1), kv_indptr = garbage.ints(kBatch + 1);
   const TestTensor kv_lens = garbage.ints(kBatch), kv_indices = garbage.ints(kIndices);
   const TestTensor mask_indptr = garbage.ints(kBatch + 1), mask = garbage.ints(4);
   const TestTensor counters = garbage.ints((kPartialRows + 1) / 2);
-  const TestTensor q = TestTensor::random({kTotalQ, kKvHeads * kGroup, kDim}, DType::bf16, 1);
-  const int pool = page_size > 0 ? kPages : 1;
-  const TestTensor k = TestTensor::random({pool, tokens, kKvHeads, kDim}, kv_dtype, 2);
-  const TestTensor v = TestTensor::random({pool, tokens, kKvHeads, kDim}, kv_dtype, 3);
-  const TestTensor out = TestTensor::poisoned({kTotalQ, kKvHeads * kGroup, kDim}, DType::bf16);
-  const TestTensor lse = TestTensor::poisoned({kTotalQ, kKvHeads * kGroup}, DType::f32);
+  p.items = data_of<kernels::WorkItem>(items);
+  p.worker_indptr = data_of<int>(worker_indptr);
+  p.qo_indptr = data_of<int>(qo_indptr);
+  p.kv_indptr = data_of<int>(kv_indptr);
+  p.kv_lens = data_of<int>(kv_lens);
+  p.kv_indices = page_size > 0 ? data_of<int>(kv_indices) : nullptr;
+  p.mask_indptr = data_of<int>(mask_indptr);
+  p.custom_mask = seed % 2 == 0 ? data_of<kernels::u8>(mask) : nullptr;
+  p.counters = data_of<kernels::u32>(counters);
+
+  const int pages = page_size > 0 ? kPages : 1, tokens = page_size > 0 ? page_size : kRaggedTokens;
+  const DType kv_dtype = fp8 ? DType::f8e4m3 : DType::bf16;
+  const TestTensor q = TestTensor::random({kTotalQ, kQoHeads, kDim}, DType::bf16, 1);
+  const TestTensor k = TestTensor::random({pages, tokens, kKvHeads, kDim}, kv_dtype, 2);
+  const TestTensor v = TestTensor::random({pages, tokens, kKvHeads, kDim}, kv_dtype, 3);
+  const TestTensor out = TestTensor::poisoned({kTotalQ, kQoHeads, kDim}, DType::bf16);
+  const TestTensor lse = TestTensor::poisoned({kTotalQ, kQoHeads}, DType::f32);
   const TestTensor partial_o = TestTensor::poisoned({kPartialRows, kDim}, DType::f32);
   const TestTensor partial_lse = TestTensor::poisoned({kPartialRows}, DType::f32);
-  const auto ints = [](const TestTensor& t) { return static_cast<const int*>(t.view().data); };
-  const kernels::AttentionParams params{
-      .q = q.view().data,
-      .k = k.view().data,
-      .v = v.view().data,
-      .out = out.view().data,
-      .lse = static_cast<float*>(lse.view().data),
-      .q_token_stride = kKvHeads * kGroup * kDim,
-      .q_head_stride = kDim,
-      .k_page_stride = std::int64_t{tokens} * kKvHeads * kDim,
-      .k_token_stride = kKvHeads * kDim,
-      .k_head_stride = kDim,
-      .v_page_stride = std::int64_t{tokens} * kKvHeads * kDim,
-      .v_token_stride = kKvHeads * kDim,
-      .v_head_stride = kDim,
-      .out_token_stride = kKvHeads * kGroup * kDim,
-      .out_head_stride = kDim,
-      .items = static_cast<const kernels::WorkItem*>(items.view().data),
-      .worker_indptr = ints(worker_indptr),
-      .qo_indptr = ints(qo_indptr),
-      .kv_indptr = ints(kv_indptr),
-      .kv_lens = ints(kv_lens),
-      .kv_indices = page_size > 0 ? ints(kv_indices) : nullptr,
-      .partial_o = static_cast<float*>(partial_o.view().data),
-      .partial_lse = static_cast<float*>(partial_lse.view().data),
-      .counters = static_cast<kernels::u32*>(counters.view().data),
-      .custom_mask = seed % 2 == 0 ? static_cast<const kernels::u8*>(mask.view().data) : nullptr,
-      .mask_indptr = ints(mask_indptr),
-      .sm_scale = 0.1f,
-      .v_scale = 1,
-      .causal = static_cast<int>(seed % 3 == 0),
-      .window_left = seed % 5 == 0 ? 3 : -1,
-      .batch_size = kBatch,
-      .num_qo_heads = kKvHeads * kGroup,
-      .num_kv_heads = kKvHeads,
-      .group_size = kGroup,
-      .page_size = page_size,
-      .num_pages = page_size > 0 ? kPages : 0,
-      .total_q = kTotalQ,
-      .num_workers = workers,
-      .total_kv = page_size > 0 ? 0 : tokens,
-      .num_items = kItems,
-      .num_indices = page_size > 0 ? kIndices : 0,
-      .num_partial_rows = kPartialRows,
-      .mask_bytes = 16,
-      .tile_rows = target.tile.tile_q};
-  cuda::attention(test_device().index, target.config, /*aligned=*/true, nullptr, params, {});
+  p.q = q.view().data;
+  p.k = k.view().data;
+  p.v = v.view().data;
+  p.out = out.view().data;
+  p.lse = data_of<float>(lse);
+  p.partial_o = data_of<float>(partial_o);
+  p.partial_lse = data_of<float>(partial_lse);
+
+  cuda::attention(test_device().index, target.config, /*aligned=*/true, nullptr, p, {});
   synchronize(test_device());
   for (const TestTensor* tensor : {&out, &lse, &partial_o, &partial_lse, &counters}) {
     EXPECT_TRUE(tensor->guards_intact()) << "seed " << seed;
@@ -244,7 +255,7 @@ TEST(AttentionDecode, AnyBytesInDeviceArraysStayInBounds) {
 #endif
   for (unsigned seed = 0; seed < (is_emulated() ? 12u : 200u); ++seed) {
     const int page_size = std::array{16, 1, 0}[seed % 3];
-    run_on_garbage(seed, page_size, seed % 4 == 3 ? DType::f8e4m3 : DType::bf16);
+    run_on_garbage(seed, page_size, /*fp8=*/seed % 4 == 3);
   }
 }
 #endif
