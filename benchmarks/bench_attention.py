@@ -101,7 +101,7 @@ class Planned:
         if self.op.startswith("decode"):
             page_size = self.page_sizes[0]
             return decode_case(self.op, self.shape, self.problem, page_size, self.graph)
-        if self.problem.q_dtype != DTYPE:
+        if self.problem.kv_dtype != DTYPE:
             return fp8_case(self.op, self.shape, self.problem, self.peers)
         return attention_case(self.op, self.shape, self.problem, self.page_sizes, self.peers)
 
@@ -118,8 +118,9 @@ def prefill_cases() -> Iterator[Planned]:
         yield square("prefill", 4, 4096, (32, 8), 128, True, page_sizes=(page_size, 0))
     for batch, tokens, *shape in PREFILL_FP8:
         problem = uniform(batch, tokens, tokens, *shape)
-        problem = replace(problem, q_dtype=FP8, kv_dtype=FP8)
-        yield Planned("prefill_fp8", {"batch": batch, "tokens": tokens}, problem)
+        sizes = {"batch": batch, "tokens": tokens}
+        yield Planned("prefill_fp8", sizes, replace(problem, q_dtype=FP8, kv_dtype=FP8))
+        yield Planned("prefill_fp8_kv", sizes, replace(problem, kv_dtype=FP8))
     for cache in CACHES:
         for tokens in CHUNKS:
             sizes = {"batch": 1, "tokens": tokens, "cache": cache}

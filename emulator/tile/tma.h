@@ -9,7 +9,8 @@ namespace quire::tile {
 
 namespace tma {
 
-inline void prefetch_map(const TensorMap& map, emulator::Site site = emulator::here()) {
+inline void prefetch_4d(const TensorMap& map, int, int, int, int,
+                        emulator::Site site = emulator::here()) {
   emulator::check_tensor_map(map.opaque, site);
 }
 

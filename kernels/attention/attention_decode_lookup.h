@@ -69,7 +69,7 @@ struct DecodeLookUp {
         const i64 token = t.first_q_row + packed / p.group_size;
         const i64 head = t.kv_head * p.group_size + packed % p.group_size;
         const u16* src = q + token * p.q_token_stride + head * p.q_head_stride + col;
-        copy_chunk<c.aligned>(dst + row * kLayout.q_row + col, valid ? src : q, valid);
+        copy_chunk<c.aligned, u16>(dst + row * kLayout.q_row + col, valid ? src : q, valid);
       }
     }
     tile::cp_async::commit();

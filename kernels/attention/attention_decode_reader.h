@@ -10,6 +10,7 @@
 #include "attention/attention_decode_smem.h"
 #include "attention/copy_chunk.h"
 #include "tile/tma.h"
+#include "tile/word.h"
 
 namespace quire::kernels {
 
@@ -224,8 +225,7 @@ struct DecodeReader {
     if constexpr (c.aligned) {
       tile::cp_async::copy16(dst, src, valid, policy);
     } else {
-      *reinterpret_cast<tile::Vec<u32, 4>*>(dst) =
-          valid ? load_16_bytes<false>(src) : tile::Vec<u32, 4>{};
+      copy_chunk<false, tile::word_t<kBytes>>(dst, src, valid);
     }
   }
 };

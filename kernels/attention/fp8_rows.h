@@ -3,7 +3,6 @@
 #pragma once
 
 #include "attention/attention_sm80_layout.h"
-#include "attention/copy_chunk.h"
 #include "tile/thread.h"
 #include "tile/vec.h"
 
@@ -20,6 +19,19 @@ struct Fp8Source {
   const u8* begin;
   i64 page_stride, token_stride;
 };
+
+// Sixteen bytes; `aligned`: src is a multiple of 16.
+template <bool aligned>
+inline tile::Vec<u32, 4> load_16_bytes(const u8* src) {
+  if constexpr (aligned) {
+    return *reinterpret_cast<const tile::Vec<u32, 4>*>(src);
+  } else {
+    tile::Vec<u32, 4> v{};
+#pragma unroll
+    for (int i = 0; i < 16; ++i) v.data[i / 4] |= static_cast<u32>(src[i]) << (i % 4 * 8);
+    return v;
+  }
+}
 
 // A thread's share of tile_kv rows. row_elems: elements between rows in shared memory.
 template <AttentionConfig c, int head_dim, int row_elems>

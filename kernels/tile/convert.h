@@ -125,8 +125,54 @@ inline u32 multiply2<bf16>(u32 a, u32 b) {  // plus -0: sm_80 has no product alo
 inline u32 low_bytes(u32 x) { return __byte_perm(x, 0, 0x1404); }
 inline u32 high_bytes(u32 x) { return __byte_perm(x, 0, 0x3424); }
 
+#if __CUDA_ARCH__ >= 890
+
+// Two elements to f16, then to T.
+template <class F8>
+inline u32 widen2(u16 x);
+template <>
+inline u32 widen2<f8e4m3>(u16 x) {
+  u32 y;
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(y) : "h"(x));
+  return y;
+}
+template <>
+inline u32 widen2<f8e5m2>(u16 x) {
+  u32 y;
+  asm("cvt.rn.f16x2.e5m2x2 %0, %1;" : "=r"(y) : "h"(x));
+  return y;
+}
+template <class T>
+inline u32 from_f16x2(u32 x);
+template <>
+inline u32 from_f16x2<f16>(u32 x) {
+  return x;
+}
+template <>
+inline u32 from_f16x2<bf16>(u32 x) {
+  u32 y;
+  asm("{\n.reg .b16 low, high;\n.reg .f32 a, b;\n"
+      "mov.b32 {low, high}, %1;\n"
+      "cvt.f32.f16 a, low;\ncvt.f32.f16 b, high;\n"
+      "cvt.rn.bf16x2.f32 %0, b, a;\n}\n"
+      : "=r"(y)
+      : "r"(x));
+  return y;
+}
+
 // Sixteen 8-bit elements to sixteen T, bf16 or f16, in their order; exact for every code, NaN stays
-// NaN. For every GPU: cvt knows 8-bit formats from sm_89 on only.
+// NaN.
+template <class F8, class T>
+inline void widen16(u32 (&dst)[8], const u32 (&src)[4]) {
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    dst[i] = from_f16x2<T>(widen2<F8>(static_cast<u16>(src[i / 2] >> i % 2 * 16)));
+  }
+}
+
+#else
+
+// The same where cvt does not know 8-bit formats.
 template <class F8, class T>
 inline void widen16(u32 (&dst)[8], const u32 (&src)[4]) {
   using W = Widening<F8, T>;
@@ -160,25 +206,23 @@ inline void widen16<f8e5m2, f16>(u32 (&dst)[8], const u32 (&src)[4]) {
   }
 }
 
+#endif
+
 // Four 8-bit elements to f16, in their order; exact for every code, NaN stays NaN.
 template <class F8>
 inline void widen4(u32 (&dst)[2], u32 src);
 template <>
 inline void widen4<f8e4m3>(u32 (&dst)[2], u32 src) {
 #if __CUDA_ARCH__ >= 890
-  asm("{\n.reg .b16 low, high;\n"
-      "mov.b32 {low, high}, %2;\n"
-      "cvt.rn.f16x2.e4m3x2 %0, low;\n"
-      "cvt.rn.f16x2.e4m3x2 %1, high;\n}\n"
-      : "=r"(dst[0]), "=r"(dst[1])
-      : "r"(src));
+  dst[0] = widen2<f8e4m3>(static_cast<u16>(src));
+  dst[1] = widen2<f8e4m3>(static_cast<u16>(src >> 16));
 #else
   using W = Widening<f8e4m3, f16>;
   const u32 halves[2] = {low_bytes(src), high_bytes(src)};
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const u32 magnitude = (halves[i] >> W::shift) & (0x7f007f00 >> W::shift);
-    // 0x7f00 is the only magnitude that carries into the sign when one is added to its code.
+    // Of the magnitudes only NaN, 0x7f00, reaches the sign when one is added to its code.
     const u32 nan = ((halves[i] & 0x7f007f00) + 0x01000100) & 0x80008000;
     dst[i] = multiply2<f16>((halves[i] & 0x80008000) | magnitude, W::factor) |
              (nan - (nan >> W::exponent_bits));

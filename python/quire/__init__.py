@@ -16,18 +16,25 @@ from .attention_variant import AttentionVariant
 from .embedding import gather_rows
 from .gemm import gemm
 from .kv_pool import KvPool, KvPoolStats, PageCopy, PageTable
+from .logits_processors import apply_logits_processors
 from .merge import merge_state, merge_state_in_place, merge_states
 from .norm import fused_add_rms_norm, rms_norm
 from .rope import Llama31Rope, apply_rope_pos_ids
 from .sampling import (
     argmax,
+    filtered_sample,
     min_p_sample,
+    renorm_probs,
     sample,
+    sample_from_logits,
     softmax,
+    top_k_mask_logits,
     top_k_sample,
     top_k_top_p_sample,
     top_p_sample,
 )
+from .speculative import chain_speculative_sampling, verify_tree
+from .topk import top_k, top_k_page_table_transform, top_k_ragged_transform
 
 __version__: str = _library.version()
 
@@ -46,8 +53,11 @@ __all__ = [
     "PageCopy",
     "PageTable",
     "append_paged_kv",
+    "apply_logits_processors",
     "apply_rope_pos_ids",
     "argmax",
+    "chain_speculative_sampling",
+    "filtered_sample",
     "fused_add_rms_norm",
     "gather_rows",
     "gemm",
@@ -59,11 +69,18 @@ __all__ = [
     "merge_states",
     "min_p_sample",
     "num_cuda_devices",
+    "renorm_probs",
     "rms_norm",
     "sample",
+    "sample_from_logits",
     "silu_and_mul",
     "softmax",
+    "top_k",
+    "top_k_mask_logits",
+    "top_k_page_table_transform",
+    "top_k_ragged_transform",
     "top_k_sample",
     "top_k_top_p_sample",
     "top_p_sample",
+    "verify_tree",
 ]

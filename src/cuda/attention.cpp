@@ -153,11 +153,6 @@ void upload(int device_index, void* dst, const void* src, std::size_t bytes, Str
 
 void attention(int device_index, const AttentionConfig& planned, bool aligned,
                const AttentionVariant* variant, const AttentionParams& params, Stream stream) {
-  if (!aligned && kernels::is_fp8(planned.q_dtype)) {
-    throw Error(ErrorCode::not_implemented,
-                "attention: q, k, v, out: got rows that do not start at multiples of 16 bytes, "
-                "expected only such rows for f8e4m3 queries on CUDA");
-  }
   const bool as_planned = aligned && (!planned.boxes || boxes_fit(planned.kernel, params));
   const AttentionConfig config = as_planned ? planned : row_attention(planned, aligned);
   if (params.num_items > 0) {
@@ -308,7 +303,7 @@ std::vector<ListedKernel> attention_kernels() {
       list_sm90(list, shape, false);
       list_decode(list, shape, 8, false);
     }
-    for (const int head_dim : {64, 128}) {  // an fp8 cache
+    for (const int head_dim : {64, 128, 256}) {  // an fp8 cache
       const AttentionConfig shape{.q_dtype = dtype,
                                   .kv_dtype = DType::f8e4m3,
                                   .o_dtype = dtype,
@@ -316,6 +311,7 @@ std::vector<ListedKernel> attention_kernels() {
                                   .head_dim_vo = head_dim};
       list_sm80(list, shape, false);
       list_decode(list, shape, head_dim == 128 ? 32 : 8, false);
+      list_sm90(list, shape, false);
       list.push_back({.spec = merge_spec(shape)});
     }
   }

@@ -25,7 +25,7 @@ constexpr double kAny = 1e30;
 // the row's at most.
 struct Row {
   AttentionKernel kernel;
-  int q_bits;  // of an element of q
+  int q_bits, kv_bits;  // of an element; kv_bits 0: 8 or 16
   bool boxes;
   int max_head_dim;
   double min_rows, max_rows;
@@ -38,66 +38,85 @@ constexpr auto decode = AttentionKernel::decode;
 
 // Best first. Figures: H100 80GB HBM3, docs/kernels/attention_sm80.md and attention_sm90.md.
 constexpr Row kTable[] = {
-    {decode, 16, true, 64, -1, 8, 8, 32, 1, 8, 2, "decode: 128 KB on their way a multiprocessor"},
-    {decode, 16, true, 64, -1, 16, 16, 32, 1, 7, 2, "decode: with more warps it spills"},
-    {decode, 16, true, 64, -1, 32, 32, 16, 1, 7, 4, "decode: with more warps or tokens it spills"},
-    {decode, 16, true, 128, -1, 8, 8, 16, 1, 8, 2, "decode: 128 KB on their way a multiprocessor"},
-    {decode, 16, true, 128, -1, 32, 32, 16, 1, 7, 2, "decode: with more warps it spills"},
-    {decode, 16, true, 192, -1, 16, 16, 16, 1, 7, 2,
+    {decode, 16, 0, true, 64, -1, 8, 8, 32, 1, 8, 2, "decode: 128 KB on their way a multiprocessor"},
+    {decode, 16, 0, true, 64, -1, 16, 16, 32, 1, 7, 2, "decode: with more warps it spills"},
+    {decode, 16, 0, true, 64, -1, 32, 32, 16, 1, 7, 4, "decode: with more warps or tokens it spills"},
+    {decode, 16, 0, true, 128, -1, 8, 8, 16, 1, 8, 2, "decode: 128 KB on their way a multiprocessor"},
+    {decode, 16, 0, true, 128, -1, 32, 32, 16, 1, 7, 2, "decode: with more warps it spills"},
+    {decode, 16, 0, true, 192, -1, 16, 16, 16, 1, 7, 2,
      "decode: two stages of eight warps do not fit"},
-    {decode, 16, true, 256, -1, 16, 16, 16, 1, 7, 1, "decode: one stage is 112 KB"},
-    {decode, 16, false, 64, -1, 8, 8, 32, 1, 8, 2, "decode, no boxes"},
-    {decode, 16, false, 64, -1, 16, 16, 32, 1, 7, 2, "decode, no boxes"},
-    {decode, 16, false, 64, -1, 32, 32, 16, 1, 7, 4, "decode, no boxes"},
-    {decode, 16, false, 128, -1, 8, 8, 16, 1, 8, 2, "decode, no boxes"},
-    {decode, 16, false, 128, -1, 32, 32, 16, 1, 7, 2, "decode, no boxes"},
-    {decode, 16, false, 192, -1, 16, 16, 16, 1, 7, 2, "decode, no boxes"},
-    {decode, 16, false, 256, -1, 16, 16, 16, 1, 7, 1, "decode, no boxes"},
-    {decode, 16, false, 64, -1, 32, 32, 16, 1, 5, 4, "decode, less shared memory"},
-    {decode, 16, false, 128, -1, 32, 32, 16, 1, 5, 2, "decode, less shared memory"},
-    {decode, 16, false, 256, -1, 16, 16, 16, 1, 5, 1, "decode, less shared memory"},
-    {decode, 16, false, 64, -1, 16, 16, 32, 1, 3, 2, "decode, little shared memory"},
-    {decode, 16, false, 128, -1, 16, 16, 16, 1, 3, 2, "decode, little shared memory"},
-    {decode, 16, false, 256, -1, 8, 8, 16, 1, 3, 1, "decode, little shared memory"},
-    {sm90, 16, true, 64, 128, kAny, 192, 112, 12, 1, 3,
+    {decode, 16, 0, true, 256, -1, 16, 16, 16, 1, 7, 1, "decode: one stage is 112 KB"},
+    {decode, 16, 0, false, 64, -1, 8, 8, 32, 1, 8, 2, "decode, no boxes"},
+    {decode, 16, 0, false, 64, -1, 16, 16, 32, 1, 7, 2, "decode, no boxes"},
+    {decode, 16, 0, false, 64, -1, 32, 32, 16, 1, 7, 4, "decode, no boxes"},
+    {decode, 16, 0, false, 128, -1, 8, 8, 16, 1, 8, 2, "decode, no boxes"},
+    {decode, 16, 0, false, 128, -1, 32, 32, 16, 1, 7, 2, "decode, no boxes"},
+    {decode, 16, 0, false, 192, -1, 16, 16, 16, 1, 7, 2, "decode, no boxes"},
+    {decode, 16, 0, false, 256, -1, 16, 16, 16, 1, 7, 1, "decode, no boxes"},
+    {decode, 16, 0, false, 64, -1, 32, 32, 16, 1, 5, 4, "decode, less shared memory"},
+    {decode, 16, 0, false, 128, -1, 32, 32, 16, 1, 5, 2, "decode, less shared memory"},
+    {decode, 16, 0, false, 256, -1, 16, 16, 16, 1, 5, 1, "decode, less shared memory"},
+    {decode, 16, 0, false, 64, -1, 16, 16, 32, 1, 3, 2, "decode, little shared memory"},
+    {decode, 16, 0, false, 128, -1, 16, 16, 16, 1, 3, 2, "decode, little shared memory"},
+    {decode, 16, 0, false, 256, -1, 8, 8, 16, 1, 3, 1, "decode, little shared memory"},
+    {sm90, 16, 16, true, 64, 128, kAny, 192, 112, 12, 1, 3,
      "three consumers: 30 % over two; 128 tokens spill"},
-    {sm90, 16, true, 64, 16, kAny, 64, 128, 4, 1, 3, "few rows"},
-    {sm90, 16, true, 128, 64, kAny, 128, 128, 8, 1, 3, "two consumers in turns"},
-    {sm90, 16, true, 128, 16, kAny, 64, 128, 4, 1, 2, "few rows"},
-    {sm90, 16, true, 192, 64, kAny, 128, 96, 8, 1, 2, "two stages of q, k and v fit"},
-    {sm90, 16, true, 192, 16, kAny, 64, 96, 4, 1, 2, "few rows"},
-    {sm90, 16, true, 256, 64, kAny, 128, 48, 8, 1, 2, "more tokens a step spill"},
-    {sm90, 16, true, 256, 16, kAny, 64, 64, 4, 1, 2, "few rows"},
-    {sm90, 16, false, 128, 64, kAny, 128, 128, 8, 1, 3,
+    {sm90, 16, 16, true, 64, 16, kAny, 64, 128, 4, 1, 3, "few rows"},
+    {sm90, 16, 16, true, 128, 64, kAny, 128, 128, 8, 1, 3, "two consumers share K and V"},
+    {sm90, 16, 16, true, 128, 16, kAny, 64, 128, 4, 1, 2, "few rows"},
+    {sm90, 16, 16, true, 192, 64, kAny, 128, 96, 8, 1, 2, "two stages of q, k and v fit"},
+    {sm90, 16, 16, true, 192, 16, kAny, 64, 96, 4, 1, 2, "few rows"},
+    {sm90, 16, 16, true, 256, 64, kAny, 128, 64, 8, 1, 2, "80 tokens: 2 % less, 48: 7 %"},
+    {sm90, 16, 16, true, 256, 16, kAny, 64, 64, 4, 1, 2, "few rows"},
+    {sm90, 16, 16, false, 128, 64, kAny, 128, 128, 8, 1, 3,
      "no boxes: small pages, groups over a tile"},
-    {sm90, 16, false, 128, 16, kAny, 64, 128, 4, 1, 2, "no boxes, few rows"},
-    {sm90, 16, false, 192, 64, kAny, 128, 96, 8, 1, 2, "no boxes, large heads"},
-    {sm90, 16, false, 192, 16, kAny, 64, 96, 4, 1, 2, "no boxes, large heads, few rows"},
-    {sm90, 16, false, 256, 64, kAny, 128, 48, 8, 1, 2, "no boxes, large heads"},
-    {sm90, 16, false, 256, 16, kAny, 64, 64, 4, 1, 2, "no boxes, large heads, few rows"},
-    {sm80, 16, false, 128, -1, 16, 16, 64, 1, 4, 2, "decode: warps share the tokens, not the rows"},
-    {sm80, 16, false, 256, -1, 16, 16, 32, 1, 2, 2, "decode: warps share the tokens, not the rows"},
-    {sm80, 16, false, 64, 16, kAny, 64, 64, 4, 1, 2, "128 rows lose 7 % at head_dim 64"},
-    {sm80, 16, false, 128, 64, kAny, 128, 64, 8, 1, 2, "K and V shared by 128 rows: 20 % over 64"},
-    {sm80, 16, false, 128, 16, kAny, 64, 64, 4, 1, 2, "few rows, or little shared memory"},
-    {sm80, 16, false, 256, 64, kAny, 128, 32, 8, 1, 2,
+    {sm90, 16, 16, false, 128, 16, kAny, 64, 128, 4, 1, 2, "no boxes, few rows"},
+    {sm90, 16, 16, false, 192, 64, kAny, 128, 96, 8, 1, 2, "no boxes, large heads"},
+    {sm90, 16, 16, false, 192, 16, kAny, 64, 96, 4, 1, 2, "no boxes, large heads, few rows"},
+    {sm90, 16, 16, false, 256, 64, kAny, 128, 64, 8, 1, 2, "no boxes, large heads"},
+    {sm90, 16, 16, false, 256, 16, kAny, 64, 64, 4, 1, 2, "no boxes, large heads, few rows"},
+    {sm90, 16, 8, true, 64, 64, kAny, 128, 128, 8, 1, 3, "fp8 cache: a warpgroup converts it"},
+    {sm90, 16, 8, true, 128, 64, kAny, 128, 128, 8, 1, 2, "fp8 cache: a warpgroup converts it"},
+    {sm90, 16, 8, true, 128, 16, kAny, 64, 128, 4, 1, 2, "fp8 cache, few rows"},
+    {sm90, 16, 8, true, 192, 64, kAny, 128, 96, 8, 1, 2, "fp8 cache, large heads"},
+    {sm90, 16, 8, true, 192, 16, kAny, 64, 96, 4, 1, 2, "fp8 cache, large heads, few rows"},
+    {sm90, 16, 8, true, 256, 64, kAny, 128, 48, 8, 1, 2, "fp8 cache: more tokens a step spill"},
+    {sm90, 16, 8, true, 256, 16, kAny, 64, 64, 4, 1, 2, "fp8 cache, few rows"},
+    {sm90, 16, 8, false, 128, 64, kAny, 128, 128, 8, 1, 2, "fp8 cache, no boxes"},
+    {sm90, 16, 8, false, 128, 16, kAny, 64, 128, 4, 1, 2, "fp8 cache, no boxes, few rows"},
+    {sm90, 16, 8, false, 192, 64, kAny, 128, 96, 8, 1, 2, "fp8 cache, no boxes, large heads"},
+    {sm90, 16, 8, false, 256, 16, kAny, 64, 64, 4, 1, 2, "fp8 cache, no boxes: two spill"},
+    {sm80, 16, 0, false, 128, -1, 16, 16, 64, 1, 4, 2,
+     "decode: warps share the tokens, not the rows"},
+    {sm80, 16, 0, false, 256, -1, 16, 16, 32, 1, 2, 2,
+     "decode: warps share the tokens, not the rows"},
+    {sm80, 16, 0, false, 64, 16, kAny, 64, 64, 4, 1, 2, "128 rows lose 7 % at head_dim 64"},
+    {sm80, 16, 0, false, 128, 64, kAny, 128, 64, 8, 1, 2,
+     "K and V shared by 128 rows: 20 % over 64"},
+    {sm80, 16, 0, false, 128, 16, kAny, 64, 64, 4, 1, 2, "few rows, or little shared memory"},
+    {sm80, 16, 0, false, 256, 64, kAny, 128, 32, 8, 1, 2,
      "registers are left for 32 tokens a step only"},
-    {sm80, 16, false, 256, 16, kAny, 64, 32, 4, 1, 2, "few rows, or little shared memory"},
-    {sm80, 16, false, 256, 16, kAny, 32, 32, 2, 1, 2, "little shared memory"},
-    {decode, 16, false, 64, -1, kAny, 32, 32, 1, 3, 2, "when forced: any number of rows"},
-    {decode, 16, false, 128, -1, kAny, 16, 16, 1, 3, 2, "when forced: any number of rows"},
-    {decode, 16, false, 256, -1, kAny, 8, 16, 1, 3, 1, "when forced: any number of rows"},
-    {sm90, 16, true, 128, -1, 16, 64, 128, 4, 1, 2, "when forced: decode by the Hopper kernel"},
-    {sm90, 16, true, 256, -1, 16, 64, 64, 4, 1, 2, "when forced: decode by the Hopper kernel"},
-    {sm90, 16, false, 128, -1, 16, 64, 128, 4, 1, 2, "when forced: decode by the Hopper kernel"},
-    {sm90, 16, false, 256, -1, 16, 64, 64, 4, 1, 2, "when forced: decode by the Hopper kernel"},
-    {sm90, 8, true, 128, 64, kAny, 128, 128, 8, 1, 3, "fp8: two consumers in turns"},
-    {sm90, 8, true, 128, -1, kAny, 64, 128, 4, 1, 3, "fp8, few rows: no other kernel has it"},
-    {sm90, 8, true, 256, 64, kAny, 128, 64, 8, 1, 2, "fp8: more tokens a step spill"},
-    {sm90, 8, true, 256, -1, kAny, 64, 96, 4, 1, 2, "fp8, few rows"},
-    {sm90, 8, false, 128, 64, kAny, 128, 128, 8, 1, 3, "fp8, no boxes"},
-    {sm90, 8, false, 128, -1, kAny, 64, 128, 4, 1, 3, "fp8, no boxes, few rows"},
-    {sm90, 8, false, 256, -1, kAny, 64, 96, 4, 1, 2, "fp8, no boxes: two consumers spill"},
+    {sm80, 16, 0, false, 256, 16, kAny, 64, 32, 4, 1, 2, "few rows, or little shared memory"},
+    {sm80, 16, 0, false, 256, 16, kAny, 32, 32, 2, 1, 2, "little shared memory"},
+    {decode, 16, 0, false, 64, -1, kAny, 32, 32, 1, 3, 2, "when forced: any number of rows"},
+    {decode, 16, 0, false, 128, -1, kAny, 16, 16, 1, 3, 2, "when forced: any number of rows"},
+    {decode, 16, 0, false, 256, -1, kAny, 8, 16, 1, 3, 1, "when forced: any number of rows"},
+    {sm90, 16, 16, true, 128, -1, 16, 64, 128, 4, 1, 2, "when forced: decode by the Hopper kernel"},
+    {sm90, 16, 16, true, 256, -1, 16, 64, 64, 4, 1, 2, "when forced: decode by the Hopper kernel"},
+    {sm90, 16, 16, false, 128, -1, 16, 64, 128, 4, 1, 2,
+     "when forced: decode by the Hopper kernel"},
+    {sm90, 16, 16, false, 256, -1, 16, 64, 64, 4, 1, 2, "when forced: decode by the Hopper kernel"},
+    {sm90, 16, 8, true, 128, -1, 16, 64, 128, 4, 1, 2, "when forced: decode by the Hopper kernel"},
+    {sm90, 16, 8, true, 256, -1, 16, 64, 64, 4, 1, 2, "when forced: decode by the Hopper kernel"},
+    {sm90, 16, 8, false, 128, -1, 16, 64, 128, 4, 1, 2, "when forced: decode by the Hopper kernel"},
+    {sm90, 16, 8, false, 256, -1, 16, 64, 64, 4, 1, 2, "when forced: decode by the Hopper kernel"},
+    {sm90, 8, 8, true, 128, 64, kAny, 128, 128, 8, 1, 3, "fp8: two consumers share K and V"},
+    {sm90, 8, 8, true, 128, -1, kAny, 64, 128, 4, 1, 3, "fp8, few rows: no other kernel has it"},
+    {sm90, 8, 8, true, 256, 64, kAny, 128, 64, 8, 1, 2, "fp8: more tokens a step spill"},
+    {sm90, 8, 8, true, 256, -1, kAny, 64, 96, 4, 1, 2, "fp8, few rows"},
+    {sm90, 8, 8, false, 128, 64, kAny, 128, 128, 8, 1, 3, "fp8, no boxes"},
+    {sm90, 8, 8, false, 128, -1, kAny, 64, 128, 4, 1, 3, "fp8, no boxes, few rows"},
+    {sm90, 8, 8, false, 256, -1, kAny, 64, 96, 4, 1, 2, "fp8, no boxes: two consumers spill"},
 };
 
 // The copy engine brings boxes of at least this many rows of k and v, and whole repeats of the
@@ -141,14 +160,14 @@ bool boxes_fit(const AttentionDemand& demand, const Row& row) {
 
 bool serves(const Row& row, const AttentionDemand& demand) {
   const AttentionConfig& shape = demand.shape;
-  if (row.q_bits != (kernels::is_fp8(shape.q_dtype) ? 8 : 16)) return false;
+  if (row.q_bits != 8 * kernels::size_bytes(shape.q_dtype)) return false;
   if (row.kernel == decode) return decode_serves(row, demand);
   if (std::max(shape.head_dim_qk, shape.head_dim_vo) > row.max_head_dim) return false;
   if (demand.mean_packed_rows <= row.min_rows || demand.mean_packed_rows > row.max_rows) {
     return false;
   }
   if (row.kernel == sm80) return true;
-  return demand.compute_major == 9 && shape.kv_dtype == shape.q_dtype &&
+  return demand.compute_major == 9 && row.kv_bits == 8 * kernels::size_bytes(shape.kv_dtype) &&
          demand.group_size <= kernels::kSm90MaxGroupSize && (!row.boxes || boxes_fit(demand, row));
 }
 

@@ -25,6 +25,7 @@ struct KernelSpec {
   std::string params_type;  // in quire::kernels: "RmsNormParams"
   int threads_per_block = 128;
   int min_blocks_per_sm = 1;
+  int cluster_blocks = 1;  // neighbours in the grid's first dimension; more need sm_90
   std::size_t dynamic_smem_bytes = 0;
   std::vector<VirtualHeader> extra_headers = {};  // part of the cache key
 };

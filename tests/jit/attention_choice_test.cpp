@@ -1,6 +1,7 @@
 // The dispatch table of attention on CUDA, without a device.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <numeric>
 
 #include "attention/attention_decode_layout.h"
@@ -138,9 +139,29 @@ TEST(AttentionChoice, Fp8QueriesRunOnHopperOnly) {
       }
     }
   }
-  AttentionDemand cache = hopper(128, 1000);  // an fp8 cache only
-  cache.shape.kv_dtype = DType::f8e4m3;
-  EXPECT_EQ(first(cache).kernel, AttentionKernel::sm80);
+}
+
+TEST(AttentionChoice, Fp8CachesAreConvertedOnHopper) {
+  using kernels::DType;
+  for (const DType dtype : {DType::f8e4m3, DType::f8e5m2}) {
+    for (int head_dim = 16; head_dim <= 256; head_dim += 16) {
+      for (const int page_size : {0, 1, 16, 48, 100}) {
+        AttentionDemand demand = hopper(head_dim, 1000);
+        demand.shape.kv_dtype = dtype;
+        demand.page_size = page_size;
+        const auto choices = cuda::attention_choices(demand);
+        const auto fits = std::find_if(choices.begin(), choices.end(), [](const auto& choice) {
+          return cuda::attention_smem_bytes(choice.config) <= kernels::kSm90MaxSmemBytes;
+        });
+        ASSERT_NE(fits, choices.end());
+        EXPECT_TRUE(kernels::sm90_config_valid(fits->config)) << fits->reason;
+        demand.mean_packed_rows = 8;
+        EXPECT_EQ(first(demand).kernel, AttentionKernel::sm80);
+        demand.compute_major = 10;
+        EXPECT_EQ(first(demand).kernel, AttentionKernel::sm80);
+      }
+    }
+  }
 }
 
 TEST(AttentionChoice, BoxesWhereTheyFit) {

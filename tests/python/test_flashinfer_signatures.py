@@ -5,6 +5,7 @@ import inspect
 import pytest
 import quire.flashinfer as fi
 
+TOPK_TAIL = "deterministic=False, tie_break=<TopKTieBreak.NONE: 0>, dsa_graph_safe=False"
 SAMPLING_TAIL = "deterministic=True, generator=None, check_nan=False, seed=None, offset=None"
 LLAMA31 = (
     "rotary_dim=None, interleave=False, rope_scale=8, rope_theta=500000.0, low_freq_factor=1, "
@@ -187,6 +188,34 @@ FUNCTIONS = {
         f"{SAMPLING_TAIL}, return_valid=False"
     ),
     "sampling.get_seed_and_offset": "increment, generator=None, device=None",
+    "sampling.top_p_renorm_probs": "probs, top_p, is_deterministic=False",
+    "sampling.top_k_renorm_probs": "probs, top_k",
+    "sampling.top_k_mask_logits": "logits, top_k",
+    "sampling.chain_speculative_sampling": (
+        "draft_probs, draft_token_ids, target_probs, maybe_output_accepted_token_num=None, "
+        "maybe_output_emitted_draft_token_num=None, deterministic=True, generator=None, seed=None, "
+        "offset=None"
+    ),
+    "topk.top_k": f"input, k, sorted=False, {TOPK_TAIL}",
+    "topk.top_k_page_table_transform": (
+        f"input, src_page_table, lengths, k, row_to_batch=None, {TOPK_TAIL}, row_starts=None, "
+        "page_table_row_starts=None, page_size=1, out=None, out_raw_indices=None"
+    ),
+    "topk.top_k_ragged_transform": f"input, offsets, lengths, k, {TOPK_TAIL}, row_starts=None",
+    "logits_processor.LogitsPipe.__init__": (
+        "self, processors, compile=True, input_type=None, custom_fusion_rules=None, "
+        "custom_validity_checks=None"
+    ),
+    "logits_processor.LogitsPipe.__call__": "self, x, **kwargs",
+    "logits_processor.LogitsPipe.compile": (
+        "self, custom_fusion_rules=None, custom_validity_checks=None"
+    ),
+    "logits_processor.Temperature.__init__": "self, **params",
+    "logits_processor.Softmax.__init__": "self, enable_pdl=None, **params",
+    "logits_processor.TopK.__init__": "self, joint_topk_topp=False, **params",
+    "logits_processor.TopP.__init__": "self, **params",
+    "logits_processor.MinP.__init__": "self, **params",
+    "logits_processor.Sample.__init__": "self, deterministic=True, **params",
 }
 
 

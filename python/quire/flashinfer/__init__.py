@@ -5,7 +5,18 @@ find this package. An option that is accepted by name but not built raises NotIm
 says which; what else differs is in the docstrings and in docs/python.md.
 """
 
-from . import activation, cascade, decode, norm, page, prefill, rope, sampling
+from . import (
+    activation,
+    cascade,
+    decode,
+    logits_processor,
+    norm,
+    page,
+    prefill,
+    rope,
+    sampling,
+    topk,
+)
 from .activation import silu_and_mul
 from .cascade import merge_state, merge_state_in_place, merge_states
 from .decode import (
@@ -29,14 +40,24 @@ from .rope import (
     apply_rope_pos_ids_inplace,
 )
 from .sampling import (
+    chain_speculative_sampling,
     min_p_sampling_from_probs,
     sampling_from_logits,
     sampling_from_probs,
     softmax,
+    top_k_mask_logits,
+    top_k_renorm_probs,
     top_k_sampling_from_probs,
     top_k_top_p_sampling_from_logits,
     top_k_top_p_sampling_from_probs,
+    top_p_renorm_probs,
     top_p_sampling_from_probs,
+)
+from .topk import (
+    TopKTieBreak,
+    top_k,
+    top_k_page_table_transform,
+    top_k_ragged_transform,
 )
 
 __version__ = "0.6.18"
@@ -47,6 +68,7 @@ __all__ = [
     "BatchPrefillWithPagedKVCacheWrapper",
     "BatchPrefillWithRaggedKVCacheWrapper",
     "CUDAGraphBatchDecodeWithPagedKVCacheWrapper",
+    "TopKTieBreak",
     "activation",
     "append_paged_kv_cache",
     "apply_llama31_rope_pos_ids",
@@ -54,11 +76,13 @@ __all__ = [
     "apply_rope_pos_ids",
     "apply_rope_pos_ids_inplace",
     "cascade",
+    "chain_speculative_sampling",
     "decode",
     "fast_decode_plan",
     "fused_add_rmsnorm",
     "get_batch_indices_positions",
     "get_seq_lens",
+    "logits_processor",
     "merge_state",
     "merge_state_in_place",
     "merge_states",
@@ -76,8 +100,15 @@ __all__ = [
     "single_prefill_with_kv_cache",
     "single_prefill_with_kv_cache_return_lse",
     "softmax",
+    "top_k",
+    "top_k_mask_logits",
+    "top_k_page_table_transform",
+    "top_k_ragged_transform",
+    "top_k_renorm_probs",
     "top_k_sampling_from_probs",
     "top_k_top_p_sampling_from_logits",
     "top_k_top_p_sampling_from_probs",
+    "top_p_renorm_probs",
     "top_p_sampling_from_probs",
+    "topk",
 ]

@@ -14,12 +14,13 @@ void load_boxes(const PrimitiveParams& p) {
   auto& full = *reinterpret_cast<tile::Mbarrier*>(smem + p.count * c.n);
   const int thread = tile::thread_index();
   if (thread == 0) {
-    tile::tma::prefetch_map(p.map);
     full.init(1);
     tile::fence_mbarrier_init();
   }
   tile::sync_block();
   if (thread == 0) {
+    const i32* first = static_cast<const i32*>(p.b);
+    tile::tma::prefetch_4d(p.map, first[0], first[1], first[2], first[3]);
     full.arrive_expect(p.count * c.n);
     for (int i = 0; i < p.count; ++i) {
       const i32* at = static_cast<const i32*>(p.b) + 4 * i;
