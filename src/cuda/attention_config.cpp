@@ -38,10 +38,13 @@ constexpr auto decode = AttentionKernel::decode;
 
 // Best first. Figures: H100 80GB HBM3, docs/kernels/attention_sm80.md and attention_sm90.md.
 constexpr Row kTable[] = {
-    {decode, 16, 0, true, 64, -1, 8, 8, 32, 1, 8, 2, "decode: 128 KB on their way a multiprocessor"},
+    {decode, 16, 0, true, 64, -1, 8, 8, 32, 1, 8, 2,
+     "decode: 128 KB on their way a multiprocessor"},
     {decode, 16, 0, true, 64, -1, 16, 16, 32, 1, 7, 2, "decode: with more warps it spills"},
-    {decode, 16, 0, true, 64, -1, 32, 32, 16, 1, 7, 4, "decode: with more warps or tokens it spills"},
-    {decode, 16, 0, true, 128, -1, 8, 8, 16, 1, 8, 2, "decode: 128 KB on their way a multiprocessor"},
+    {decode, 16, 0, true, 64, -1, 32, 32, 16, 1, 7, 4,
+     "decode: with more warps or tokens it spills"},
+    {decode, 16, 0, true, 128, -1, 8, 8, 16, 1, 8, 2,
+     "decode: 128 KB on their way a multiprocessor"},
     {decode, 16, 0, true, 128, -1, 32, 32, 16, 1, 7, 2, "decode: with more warps it spills"},
     {decode, 16, 0, true, 192, -1, 16, 16, 16, 1, 7, 2,
      "decode: two stages of eight warps do not fit"},
