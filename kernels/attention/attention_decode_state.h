@@ -52,9 +52,10 @@ struct DecodeState {
   static constexpr int kDimTiles = c.head_dim_vo / 16;
   // One tile of scores would be one chain of products: two halve its latency.
   static constexpr int kChains = c.row_tiles * kTokenTiles == 1 ? 2 : 1;
-  // Accumulators fill the registers: addresses and q are not kept in them over the tiles.
-  static constexpr bool kCrowded = c.row_tiles * c.head_dim_vo + c.head_dim_qk > 256;
-  static constexpr bool kKeepsQ = !kCrowded;
+  // What fills the registers: many accumulators, then q is not kept in them, or addresses of rows
+  // to copy. Then those in shared memory are not kept over the tiles.
+  static constexpr bool kKeepsQ = c.row_tiles * c.head_dim_vo + c.head_dim_qk <= 256;
+  static constexpr bool kCrowded = !kKeepsQ || !c.boxes;
   using Scores = float[c.row_tiles][kTokenTiles][4];
 
   float o[c.row_tiles][kDimTiles][4];  // dims g, g + 8 of 16 x rows 2 t, 2 t + 1 of 8
