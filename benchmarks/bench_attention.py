@@ -61,6 +61,7 @@ DECODE = [
     (128, 4096, (32, 32), False),
     (128, 4096, (64, 8), False),
 ]
+SPECULATIVE = [(16, 4, 1024), (64, 4, 2048), (64, 8, 2048)]  # batch, query tokens, kv_len
 DECODE_FP8 = [(64, 2048, (32, 8)), (128, 4096, (32, 8)), (256, 1024, (32, 8)), (128, 4096, (32, 4))]
 # What FlashInfer's own benchmarks run, in bf16.
 FLASHINFER_PREFILL = ((128, 1024), (64, 2048), (32, 4096), (16, 8192), (1, 32768))
@@ -168,6 +169,10 @@ def decode_cases() -> Iterator[Planned]:
     uneven = [*(128 + (1024 - 128) * i // 62 for i in range(63)), 65536]
     sizes = {"batch": 64, "kv_len": "63 x 128..1024, 1 x 65536"}
     yield Planned("decode", sizes, ragged([1] * 64, uneven, (32, 8)), page_sizes)
+    for batch, tokens, kv_len in SPECULATIVE:
+        sizes = {"batch": batch, "tokens": tokens, "kv_len": kv_len}
+        problem = uniform(batch, tokens, kv_len, (32, 8), 128, True)
+        yield Planned("speculative", sizes, problem, (DECODE_PAGE_SIZE,))
     for batch, kv_len, heads in DECODE_FP8:
         problem = uniform(batch, 1, kv_len, heads, 128, False)
         problem = replace(problem, kv_dtype=torch.float8_e4m3fn)

@@ -23,6 +23,8 @@ const char* name(Collective what) {
       return "ballot";
     case Collective::ldmatrix:
       return "ldmatrix";
+    case Collective::movmatrix:
+      return "movmatrix";
     case Collective::stmatrix:
       return "stmatrix";
     case Collective::mma:

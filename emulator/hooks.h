@@ -42,6 +42,7 @@ enum class Collective {
   shuffle,
   vote,
   ldmatrix,
+  movmatrix,
   stmatrix,
   mma,
   named_barrier_sync,

@@ -133,6 +133,14 @@ inline void widen16(u32 (&dst)[8], const u32 (&src)[4]) {
   }
 }
 
+template <class F8>
+inline void widen4(u32 (&dst)[2], u32 src) {
+  for (int i = 0; i < 4; i += 2) {
+    const F8 low{static_cast<u8>(src >> 8 * i)}, high{static_cast<u8>(src >> (8 * i + 8))};
+    dst[i / 2] = pack2<f16>(to_float(low), to_float(high));
+  }
+}
+
 // The C++ type that stores a DType.
 template <DType dtype>
 struct Storage;

@@ -20,6 +20,17 @@ __forceinline__ void load_4d(void* dst, const TensorMap& map, Mbarrier& full, in
       : "memory");
 }
 
+// The same for a 5-D map.
+__forceinline__ void load_5d(void* dst, const TensorMap& map, Mbarrier& full, CachePolicy policy,
+                             const int (&at)[5]) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      ".L2::cache_hint [%0], [%1, {%3, %4, %5, %6, %7}], [%2], %8;" ::"r"(shared_address(dst)),
+      "l"(&map), "r"(shared_address(&full.word)), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]),
+      "r"(at[4]), "l"(policy.bits)
+      : "memory");
+}
+
 // Brings the box to the L2 cache. By one thread.
 __forceinline__ void prefetch_4d(const TensorMap& map, int c0, int c1, int c2, int c3) {
   asm volatile(

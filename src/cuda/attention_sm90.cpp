@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
 #include <limits>
 #include <numeric>
 
+#include "cuda/attention_kv_boxes.h"
 #include "cuda/tensor_map.h"
 #include "quire/error.h"
 
@@ -85,21 +85,13 @@ kernels::RowNumbers row_numbers(const char* tensor, Dim outer, Dim inner, int el
           .inner = static_cast<kernels::u32>(steps[1])};
 }
 
-int page_shift(int page_size) {
-  const auto size = static_cast<unsigned>(page_size);
-  return std::has_single_bit(size) ? std::countr_zero(size) : -1;
-}
-
 }  // namespace
 
 bool boxes_can_describe(const AttentionParams& p) {
   const auto steps = [](std::int64_t size, std::int64_t stride) { return size <= 1 || stride > 0; };
-  const std::int64_t rows = p.page_size > 0 ? p.page_size : p.total_kv;
   return steps(p.total_q, p.q_token_stride) && steps(p.num_qo_heads, p.q_head_stride) &&
          steps(p.total_q, p.out_token_stride) && steps(p.num_qo_heads, p.out_head_stride) &&
-         steps(rows, p.k_token_stride) && steps(rows, p.v_token_stride) &&
-         steps(p.num_kv_heads, p.k_head_stride) && steps(p.num_kv_heads, p.v_head_stride) &&
-         steps(p.num_pages, p.k_page_stride) && steps(p.num_pages, p.v_page_stride);
+         boxes_can_describe_kv(p);
 }
 
 kernels::AttentionSm90Params sm90_params(const AttentionConfig& config,

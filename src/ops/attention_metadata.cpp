@@ -30,7 +30,8 @@ class Layout {
 };
 
 struct Offsets {
-  std::size_t items, worker_indptr, merges, qo_indptr, kv_indptr, kv_lens, kv_indices, bytes;
+  std::size_t items, worker_indptr, merges, counters, qo_indptr, kv_indptr, kv_lens, kv_indices,
+      bytes;
 };
 
 // kv_indices comes last: it may be copied from elsewhere than the rest.
@@ -43,6 +44,9 @@ Offsets offsets_of(const PlannedAttention& planned) {
   offsets.worker_indptr = layout.add<std::int32_t>(planned.work.worker_indptr.size());
   offsets.merges =
       layout.add<kernels::MergeItem>(static_cast<std::size_t>(planned.extent.num_merges));
+  const bool counts = planned.tile.merges_itself;
+  offsets.counters = layout.add<std::uint32_t>(
+      counts ? static_cast<std::size_t>(planned.extent.num_partial_rows + 1) / 2 : 0);
   offsets.qo_indptr = layout.add<std::int32_t>(lengths.qo_indptr.size());
   offsets.kv_indptr = layout.add<std::int32_t>(lengths.kv_indptr.size());
   offsets.kv_lens = layout.add<std::int32_t>(lengths.kv_lens.size());
@@ -71,7 +75,7 @@ void AttentionMetadata::upload(const PlannedAttention& planned, const TensorView
   if (offsets.bytes > current_.size_bytes()) current_ = std::move(next_);
   const plan::AttentionPlan& work = planned.work;
   const AttentionLengths& lengths = planned.lengths;
-  std::vector<std::byte> staging(offsets.bytes);
+  std::vector<std::byte> staging(offsets.bytes);  // zeros: so begin the counters
   put(staging, offsets.items, work.items);
   put(staging, offsets.worker_indptr, work.worker_indptr);
   // The merge of a captured graph covers all room there is: the rest points at no request.
@@ -104,6 +108,7 @@ void AttentionMetadata::upload(const PlannedAttention& planned, const TensorView
   arrays_.items = reinterpret_cast<const kernels::WorkItem*>(base + offsets.items);
   arrays_.worker_indptr = ints(offsets.worker_indptr);
   arrays_.merges = reinterpret_cast<const kernels::MergeItem*>(base + offsets.merges);
+  arrays_.counters = reinterpret_cast<kernels::u32*>(base + offsets.counters);
   arrays_.qo_indptr = ints(offsets.qo_indptr);
   arrays_.kv_indptr = ints(offsets.kv_indptr);
   arrays_.kv_lens = ints(offsets.kv_lens);
@@ -114,6 +119,7 @@ void AttentionMetadata::fill(kernels::AttentionParams& params) const {
   params.items = arrays_.items;
   params.worker_indptr = arrays_.worker_indptr;
   params.merges = arrays_.merges;
+  params.counters = arrays_.counters;
   params.qo_indptr = arrays_.qo_indptr;
   params.kv_indptr = arrays_.kv_indptr;
   params.kv_lens = arrays_.kv_lens;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <initializer_list>
 #include <string_view>
 #include <utility>
@@ -70,6 +71,12 @@ double mean_packed_rows(const AttentionLengths& lengths, int group_size) {
   return static_cast<double>(lengths.total_q()) * group_size / static_cast<double>(with_rows);
 }
 
+std::int64_t max_packed_rows(const AttentionLengths& lengths, int group_size) {
+  std::int64_t most = 0;
+  for (const std::int32_t len : lengths.qo_lens) most = std::max<std::int64_t>(most, len);
+  return most * group_size;
+}
+
 // The kernel's configuration and tile for the device and this much work.
 void choose_tile(Device device, PlannedAttention& planned) {
   const AttentionShape& shape = planned.shape;
@@ -93,6 +100,7 @@ void choose_tile(Device device, PlannedAttention& planned) {
             device.index,
             {.shape = wanted,
              .mean_packed_rows = mean_packed_rows(planned.lengths, group_size),
+             .max_packed_rows = max_packed_rows(planned.lengths, group_size),
              .group_size = group_size,
              .page_size = shape.page_size,
              .fixed_split_size = planned.fixed_split_size},

@@ -57,12 +57,19 @@ void emit_items(const AttentionProblem& problem, const AttentionTile& tile,
     const TokenRange tokens =
         part_tokens(row_tile, num_parts, part.index, fixed_split_size, tile.tile_kv);
     for (std::int32_t head = job.first; head < job.first + job.copies; ++head, ++worker) {
-      const std::int32_t row =
-          num_parts == 1
-              ? -1
-              : partial.first_row[t] + (head * num_parts + part.index) * row_tile.num_rows;
+      const bool whole = num_parts == 1;
+      const std::int32_t first =
+          whole ? -1 : partial.first_row[t] + head * num_parts * row_tile.num_rows;
+      const std::int32_t row = whole ? -1 : first + part.index * row_tile.num_rows;
       const auto slot = static_cast<std::size_t>(next[static_cast<std::size_t>(*worker)]++);
-      plan.items[slot] = {row_tile.request, head, row_tile.q_begin, tokens.begin, tokens.end, row};
+      plan.items[slot] = {.request = row_tile.request,
+                          .kv_head = head,
+                          .q_begin = row_tile.q_begin,
+                          .kv_begin = tokens.begin,
+                          .kv_end = tokens.end,
+                          .partial_row = row,
+                          .first_partial_row = first,
+                          .num_parts = num_parts};
     }
   }
 }
@@ -90,7 +97,7 @@ AttentionPlan plan_attention(const AttentionProblem& problem, const AttentionTil
   AttentionPlan plan;
   plan.num_partial_rows = partial.count;
   emit_items(problem, tile, tiles, split, partial, plan);
-  emit_merges(problem, tiles, split, partial, plan);
+  if (!tile.merges_itself) emit_merges(problem, tiles, split, partial, plan);
   return plan;
 }
 

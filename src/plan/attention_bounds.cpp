@@ -35,7 +35,7 @@ AttentionBounds attention_bounds(const AttentionLimits& limits, const AttentionP
       std::min<std::int64_t>(tile.tile_q, limits.max_qo_len * problem.group_size);
   AttentionBounds bounds;
   bounds.num_items = tiles * problem.num_kv_heads + extra;
-  bounds.num_merges = tiles * problem.num_kv_heads;
+  bounds.num_merges = tile.merges_itself ? 0 : tiles * problem.num_kv_heads;
   bounds.num_partial_rows = extra == 0 ? 0 : rows * problem.num_kv_heads + extra * rows_of_a_tile;
   return bounds;
 }

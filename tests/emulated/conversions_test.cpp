@@ -82,17 +82,18 @@ std::vector<std::uint8_t> all_bytes_everywhere() {
   return bytes;
 }
 
-void test_widen_bytes(int exponent_bits, const Format& f) {
+void test_widen_bytes(int exponent_bits, const Format& f,
+                      const std::string& function = "widen_bytes", int at_once = 16) {
   const std::vector<std::uint8_t> bytes = all_bytes_everywhere();
   const auto count = static_cast<int>(bytes.size());
   const TestTensor a = TestTensor::bytes(bytes);
   const TestTensor out = TestTensor::poisoned({count}, f.dtype);
   run_primitive({.header = "conversions.cuh",
-                 .function = "widen_bytes",
+                 .function = function,
                  .config = {.dtype = f.kernel_dtype, .n = exponent_bits},
                  .params = {.a = a.view().data, .out = out.view().data, .count = count},
                  .threads = 256,
-                 .grid_x = count / 16 / 256 + 1});
+                 .grid_x = count / at_once / 256 + 1});
   const std::vector<double> got = out.values();
   EXPECT_TRUE(out.guards_intact());
   for (std::size_t i = 0; i < bytes.size(); ++i) {
@@ -110,6 +111,8 @@ void test_widen_bytes(int exponent_bits, const Format& f) {
 TEST_F(Conversions, EveryF8e4m3BecomesItsF16) { test_widen_bytes(4, kF16); }
 TEST_F(Conversions, EveryF8e4m3BecomesItsBf16) { test_widen_bytes(4, kBf16); }
 TEST_F(Conversions, EveryF8e5m2BecomesItsF16) { test_widen_bytes(5, kF16); }
+TEST_F(Conversions, EveryF8e4m3OfAWord) { test_widen_bytes(4, kF16, "widen_words", 4); }
+TEST_F(Conversions, EveryF8e5m2OfAWord) { test_widen_bytes(5, kF16, "widen_words", 4); }
 TEST_F(Conversions, EveryF8e5m2BecomesItsBf16) { test_widen_bytes(5, kBf16); }
 
 double decode_byte(std::uint32_t code, DType dtype) {

@@ -18,8 +18,10 @@ namespace quire::plan {
 
 bool operator==(const AttentionPlan& a, const AttentionPlan& b) {
   const auto same_item = [](const kernels::WorkItem& x, const kernels::WorkItem& y) {
-    return std::tie(x.request, x.kv_head, x.q_begin, x.kv_begin, x.kv_end, x.partial_row) ==
-           std::tie(y.request, y.kv_head, y.q_begin, y.kv_begin, y.kv_end, y.partial_row);
+    return std::tie(x.request, x.kv_head, x.q_begin, x.kv_begin, x.kv_end, x.partial_row,
+                    x.first_partial_row,
+                    x.num_parts) == std::tie(y.request, y.kv_head, y.q_begin, y.kv_begin, y.kv_end,
+                                             y.partial_row, y.first_partial_row, y.num_parts);
   };
   const auto same_merge = [](const kernels::MergeItem& x, const kernels::MergeItem& y) {
     return std::tie(x.request, x.kv_head, x.q_begin, x.num_rows, x.partial_row, x.num_parts) ==
@@ -124,6 +126,44 @@ RC_GTEST_PROP(AttentionPlan, CoversEveryRowAndTokenOnce, ()) {
     RC_ASSERT(at == kv_len);
   }
   RC_ASSERT(ranges.empty());  // nothing for tiles that do not exist
+}
+
+// What a kernel that merges itself gets: items for everything, and in them what it must know to
+// join the parts of a tile.
+RC_GTEST_PROP(AttentionPlan, KernelsThatMergeThemselvesNeedItemsOnly, ()) {
+  Input in = any_input();
+  in.tile.merges_itself = true;
+  const AttentionPlan plan = plan_attention(problem_of(in), in.tile);
+  RC_ASSERT(plan.merges.empty());
+  std::map<TileKey, std::vector<WorkItem>> parts;
+  for (const WorkItem& item : plan.items) parts[key(item)].push_back(item);
+  std::set<int> counters;
+  for (const TileKey& tile : all_tiles(in)) {
+    auto found = parts.extract(tile);
+    RC_ASSERT(!found.empty());
+    const std::vector<WorkItem>& of_tile = found.mapped();
+    const int rows = tile_rows(in, std::get<0>(tile), std::get<2>(tile));
+    std::set<int> first_rows;
+    int tokens = 0;
+    for (const WorkItem& item : of_tile) {
+      RC_ASSERT(item.num_parts == static_cast<int>(of_tile.size()));
+      RC_ASSERT(item.first_partial_row == of_tile[0].first_partial_row);
+      RC_ASSERT((item.partial_row < 0) == (item.num_parts == 1));
+      tokens += item.kv_end - item.kv_begin;
+      if (item.num_parts == 1) continue;
+      first_rows.insert(item.partial_row - item.first_partial_row);
+      RC_ASSERT((item.partial_row - item.first_partial_row) % rows == 0);
+    }
+    RC_ASSERT(tokens == in.kv_lens[static_cast<std::size_t>(std::get<0>(tile))]);
+    if (of_tile.size() == 1) continue;
+    RC_ASSERT(first_rows.size() == of_tile.size());
+    RC_ASSERT(*first_rows.begin() == 0);
+    RC_ASSERT(*first_rows.rbegin() == rows * (static_cast<int>(of_tile.size()) - 1));
+    RC_ASSERT(of_tile[0].first_partial_row + rows * static_cast<int>(of_tile.size()) <=
+              plan.num_partial_rows);
+    RC_ASSERT(counters.insert(of_tile[0].first_partial_row / 2).second);  // one of its own
+  }
+  RC_ASSERT(parts.empty());
 }
 
 RC_GTEST_PROP(AttentionPlan, PartialRowsAreUsedOnceAndMergedOnce, ()) {

@@ -31,6 +31,30 @@ void load_boxes(const PrimitiveParams& p) {
   for (int i = thread; i < p.count * c.n; i += 64) static_cast<u8*>(p.out)[i] = smem[i];
 }
 
+// The same with b: i32 [count, 5] and a map of five dimensions.
+template <PrimitiveConfig c>
+void load_5d_boxes(const PrimitiveParams& p) {
+  u8* smem = tile::shared_memory();
+  auto& full = *reinterpret_cast<tile::Mbarrier*>(smem + p.count * c.n);
+  const int thread = tile::thread_index();
+  if (thread == 0) {
+    full.init(1);
+    tile::fence_mbarrier_init();
+  }
+  tile::sync_block();
+  if (thread == 0) {
+    full.arrive_expect(p.count * c.n);
+    for (int i = 0; i < p.count; ++i) {
+      const i32* b = static_cast<const i32*>(p.b) + 5 * i;
+      const int at[5] = {b[0], b[1], b[2], b[3], b[4]};
+      const auto policy = i % 2 == 0 ? tile::evict_first() : tile::evict_normal();
+      tile::tma::load_5d(smem + i * c.n, p.map, full, policy, at);
+    }
+  }
+  full.wait(0);
+  for (int i = thread; i < p.count * c.n; i += 64) static_cast<u8*>(p.out)[i] = smem[i];
+}
+
 // The inverse: a: u8 [count, n], boxes as they are in shared memory; written to the tensor.
 template <PrimitiveConfig c>
 void store_boxes(const PrimitiveParams& p) {

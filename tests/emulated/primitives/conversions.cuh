@@ -41,6 +41,18 @@ void widen_bytes(const PrimitiveParams& p) {
   for (int j = 0; j < 8; ++j) out[j] = dst.data[j];
 }
 
+// The same to f16, four at a time.
+template <PrimitiveConfig c>
+void widen_words(const PrimitiveParams& p) {
+  using F8 = tile::storage_t<c.n == 4 ? DType::f8e4m3 : DType::f8e5m2>;
+  const int i = tile::block_index() * tile::num_threads() + tile::thread_index();
+  if (i >= p.count / 4) return;
+  u32 dst[2];
+  tile::widen4<F8>(dst, static_cast<const u32*>(p.a)[i]);
+  static_cast<u32*>(p.out)[2 * i] = dst[0];
+  static_cast<u32*>(p.out)[2 * i + 1] = dst[1];
+}
+
 // a: f32 [count], out: u8 [count], four at a time.
 template <PrimitiveConfig c>
 void narrow_to_bytes(const PrimitiveParams& p) {
