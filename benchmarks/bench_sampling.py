@@ -31,7 +31,12 @@ def random_logits(num_rows: int, vocab: int = VOCAB, scale: float = 3.0) -> torc
     return torch.randn(num_rows, vocab, device="cuda") * scale
 
 
-def exact_sets(logits: torch.Tensor, top_k: int | None, top_p: float | None) -> torch.Tensor:
+def exact_sets(
+    logits: torch.Tensor,
+    top_k: int | None,
+    top_p: float | None,
+    tolerance: float = MASS_TOLERANCE,
+) -> torch.Tensor:
     """[rows, vocab]: which tokens may be drawn, in double: top-p within the top-k tokens."""
     allowed = torch.zeros_like(logits, dtype=torch.bool)
     for row, marks in zip(logits, allowed):  # one by one: a sort in double needs much memory
@@ -39,7 +44,7 @@ def exact_sets(logits: torch.Tensor, top_k: int | None, top_p: float | None) -> 
         values, order = values[:top_k], order[:top_k]
         before = values.cumsum(-1) - values
         p = 1.0 if top_p is None else top_p
-        marks[order[before < (p + MASS_TOLERANCE) * values.sum()]] = True
+        marks[order[before < (p + tolerance) * values.sum()]] = True
     return allowed
 
 
@@ -146,7 +151,7 @@ def renorm_case(num_rows: int, top_k: int | None, top_p: float | None) -> Case:
         values /= values.sum(-1, keepdim=True)
         return torch.zeros_like(probs).scatter_(-1, order, values)
 
-    kept = exact_sets(logits, top_k, top_p)
+    kept = exact_sets(probs.double().log(), top_k, top_p, tolerance=0)
     expected = torch.where(kept, probs.double(), 0.0)
     expected /= expected.sum(-1, keepdim=True)
     runs = {"quire": lambda: quire.renorm_probs(probs, **filters), "torch": torch_renorm}

@@ -69,7 +69,7 @@ std::vector<ListedKernel> activation_kernels() {
   for (const DType dtype : {DType::bf16, DType::f16, DType::f32}) {
     for (const Activation activation :
          {Activation::silu, Activation::gelu, Activation::gelu_tanh}) {
-      for (int vec_elems = 16 / size_bytes(dtype); vec_elems > 0; vec_elems /= 2) {
+      for (const int vec_elems : {16 / size_bytes(dtype), 1}) {
         ActivationConfig config{.activation = activation, .dtype = dtype, .out_dtype = dtype};
         config.vec_elems = vec_elems;
         config.threads = 256;

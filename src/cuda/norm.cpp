@@ -96,7 +96,7 @@ std::vector<ListedKernel> norm_kernels() {
       NormConfig config{.dtype = dtype, .weight_dtype = dtype, .out_dtype = dtype};
       config.fused_add = fused_add;
       for (const int hidden : {128, 256, 1024, 2048, 4096, 8192, 16384, 32768, 65536}) {
-        add(config, wide, hidden, preset && hidden <= 8192);
+        if (preset || hidden == 4096) add(config, wide, hidden, preset && hidden <= 8192);
       }
       for (const int hidden : {128, 4096, 100000}) add(config, 1, hidden, false);
       config.out_dtype = DType::f8e4m3;
