@@ -61,6 +61,7 @@ DECODE = [
     (128, 4096, (32, 32), False),
     (128, 4096, (64, 8), False),
 ]
+SPECULATIVE = [(16, 4, 1024), (64, 4, 2048), (64, 8, 2048)]  # batch, query tokens, kv_len
 DECODE_FP8 = [(64, 2048, (32, 8)), (128, 4096, (32, 8)), (256, 1024, (32, 8)), (128, 4096, (32, 4))]
 # What FlashInfer's own benchmarks run, in bf16.
 FLASHINFER_PREFILL = ((128, 1024), (64, 2048), (32, 4096), (16, 8192), (1, 32768))
@@ -101,7 +102,7 @@ class Planned:
         if self.op.startswith("decode"):
             page_size = self.page_sizes[0]
             return decode_case(self.op, self.shape, self.problem, page_size, self.graph)
-        if self.problem.q_dtype != DTYPE:
+        if self.problem.kv_dtype != DTYPE:
             return fp8_case(self.op, self.shape, self.problem, self.peers)
         return attention_case(self.op, self.shape, self.problem, self.page_sizes, self.peers)
 
@@ -118,8 +119,9 @@ def prefill_cases() -> Iterator[Planned]:
         yield square("prefill", 4, 4096, (32, 8), 128, True, page_sizes=(page_size, 0))
     for batch, tokens, *shape in PREFILL_FP8:
         problem = uniform(batch, tokens, tokens, *shape)
-        problem = replace(problem, q_dtype=FP8, kv_dtype=FP8)
-        yield Planned("prefill_fp8", {"batch": batch, "tokens": tokens}, problem)
+        sizes = {"batch": batch, "tokens": tokens}
+        yield Planned("prefill_fp8", sizes, replace(problem, q_dtype=FP8, kv_dtype=FP8))
+        yield Planned("prefill_fp8_kv", sizes, replace(problem, kv_dtype=FP8))
     for cache in CACHES:
         for tokens in CHUNKS:
             sizes = {"batch": 1, "tokens": tokens, "cache": cache}
@@ -167,6 +169,10 @@ def decode_cases() -> Iterator[Planned]:
     uneven = [*(128 + (1024 - 128) * i // 62 for i in range(63)), 65536]
     sizes = {"batch": 64, "kv_len": "63 x 128..1024, 1 x 65536"}
     yield Planned("decode", sizes, ragged([1] * 64, uneven, (32, 8)), page_sizes)
+    for batch, tokens, kv_len in SPECULATIVE:
+        sizes = {"batch": batch, "tokens": tokens, "kv_len": kv_len}
+        problem = uniform(batch, tokens, kv_len, (32, 8), 128, True)
+        yield Planned("speculative", sizes, problem, (DECODE_PAGE_SIZE,))
     for batch, kv_len, heads in DECODE_FP8:
         problem = uniform(batch, 1, kv_len, heads, 128, False)
         problem = replace(problem, kv_dtype=torch.float8_e4m3fn)

@@ -1,78 +1,73 @@
-"""RMSNorm, fused add + RMSNorm, SiLU-and-mul and softmax, beside torch."""
+"""The memory-bound operators beside torch, torch.compile and, where it is installed, FlashInfer: at
+64 MB and more, and 128 rows in replayed graphs. In-place addition with a norm, and softmax, apart.
+
+Arguments: words that a case's title must contain, all of them.
+"""
 
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import quire
 import torch
-from harness import Case, Implementation, finish, open_session, relative_error, run_case
+from elementwise_ops import BF16_ERROR, EPS, Op, all_ops, small_ops
+from harness import (
+    Case,
+    Implementation,
+    finish,
+    is_wanted,
+    open_session,
+    relative_error,
+    run_case,
+)
 from torch.nn import functional
 
-EPS = 1e-6
-BF16_ERROR = 4e-3
 L2_COVER_BYTES = 200 << 20  # inputs of a graph case rotate over at least this much memory
+SMALL_ROWS = 128
 
 
-def input_sets(num_rows: int, width: int, graph: bool, dtype=torch.bfloat16) -> list[torch.Tensor]:
-    one = torch.randn(num_rows, width, device="cuda").to(dtype)
-    count = max(1, min(64, L2_COVER_BYTES // (one.numel() * one.element_size()))) if graph else 1
-    return [one, *(torch.randn_like(one) for _ in range(count - 1))]
+def real_flashinfer() -> Any:
+    """The peer, or None where it cannot be imported."""
+    try:
+        import flashinfer
+    except ImportError:
+        return None
+    return None if flashinfer.__name__.startswith("quire") else flashinfer
 
 
-def rms_norm_case(num_rows: int, width: int, graph: bool) -> Case:
-    inputs = input_sets(num_rows, width, graph)
-    weight = torch.randn(width, dtype=torch.bfloat16, device="cuda")
-    exact = inputs[0].double()
-    exact = exact * torch.rsqrt(exact.square().mean(-1, keepdim=True) + EPS) * weight.double()
-    own, peer = torch.empty_like(inputs[0]), torch.empty_like(inputs[0])
+def num_input_sets(op: Op, rows: int) -> int:
+    return max(1, min(64, int(L2_COVER_BYTES // (op.bytes_per_row * rows))))
 
-    def torch_run(i: int) -> None:
-        nonlocal peer
-        peer = functional.rms_norm(inputs[i], (width,), weight, EPS)
 
+def op_case(op: Op, rows: int, graph: bool) -> Case:
+    inputs = [op.make(rows) for _ in range(num_input_sets(op, rows) if graph else 1)]
+    exact = op.exact(*inputs[0])
+    compiled = torch.compile(op.torch, dynamic=False)
+    functions = {"quire": op.quire, "torch": op.torch, "torch.compile": compiled}
+    flashinfer = real_flashinfer()
+    if op.flashinfer is not None and flashinfer is not None:
+        functions["flashinfer"] = lambda *tensors: op.flashinfer(flashinfer, *tensors)
+    implementations = []
+    for name, function in functions.items():
+        results: list[Any] = [None]
+
+        def run(i: int, function: Any = function, results: list[Any] = results) -> None:
+            results[0] = function(*inputs[i])
+
+        def error(results: list[Any] = results) -> float:
+            return relative_error(op.values(results[0]), exact)
+
+        implementations.append(Implementation(name, run, error))
     return Case(
         "elementwise",
-        "rms_norm_graph" if graph else "rms_norm",
-        {"rows": num_rows, "hidden": width, "dtype": "bf16"},
-        [
-            Implementation(
-                "quire",
-                lambda i: quire.rms_norm(inputs[i], weight, EPS, own),
-                lambda: relative_error(own, exact),
-            ),
-            Implementation("torch", torch_run, lambda: relative_error(peer, exact)),
-        ],
-        error_limit=BF16_ERROR,
-        bytes=2 * inputs[0].numel() * 2,
+        op.name + ("_graph" if graph else ""),
+        {"rows": rows, **op.shape},
+        implementations,
+        error_limit=op.error,
+        bytes=op.bytes_per_row * rows,
         num_inputs=len(inputs),
         graph=graph,
-    )
-
-
-def silu_and_mul_case(num_rows: int, hidden: int) -> Case:
-    (gates,) = input_sets(num_rows, 2 * hidden, graph=False)
-    exact = functional.silu(gates[:, :hidden].double()) * gates[:, hidden:].double()
-    own = peer = torch.empty(num_rows, hidden, dtype=torch.bfloat16, device="cuda")
-
-    def quire_run(_: int) -> None:
-        nonlocal own
-        own = quire.silu_and_mul(gates)
-
-    def torch_run(_: int) -> None:
-        nonlocal peer
-        peer = functional.silu(gates[:, :hidden]) * gates[:, hidden:]
-
-    return Case(
-        "elementwise",
-        "silu_and_mul",
-        {"rows": num_rows, "hidden": hidden, "dtype": "bf16"},
-        [
-            Implementation("quire", quire_run, lambda: relative_error(own, exact)),
-            Implementation("torch", torch_run, lambda: relative_error(peer, exact)),
-        ],
-        error_limit=2 * BF16_ERROR,  # torch rounds the activation to bf16 on the way
-        bytes=3 * own.numel() * 2,
     )
 
 
@@ -93,29 +88,32 @@ def fused_add_rms_norm_case(num_rows: int, width: int) -> Case:
         b.add_(a)
         return functional.rms_norm(b, (width,), weight, EPS)
 
+    compiled = torch.compile(torch_add_norm, dynamic=False)
+    peers = [
+        Implementation(
+            name,
+            lambda _, run=run: run(x, work[1]),
+            lambda run=run: relative_error(run(x, residual.clone()), exact),
+        )
+        for name, run in (("torch", torch_add_norm), ("torch.compile", compiled))
+    ]
+    own = Implementation(
+        "quire",
+        lambda _: quire.fused_add_rms_norm(work[0], work[1], weight, EPS),
+        quire_error,
+    )
     return Case(
         "elementwise",
         "fused_add_rms_norm",
         {"rows": num_rows, "hidden": width, "dtype": "bf16"},
-        [
-            Implementation(
-                "quire",
-                lambda _: quire.fused_add_rms_norm(work[0], work[1], weight, EPS),
-                quire_error,
-            ),
-            Implementation(
-                "torch",
-                lambda _: torch_add_norm(x, work[1]),
-                lambda: relative_error(torch_add_norm(x, residual.clone()), exact),
-            ),
-        ],
+        [own, *peers],
         error_limit=2 * BF16_ERROR,
         bytes=4 * x.numel() * 2,
     )
 
 
 def softmax_case(num_rows: int, vocab: int) -> Case:
-    (logits,) = input_sets(num_rows, vocab, graph=False, dtype=torch.float32)
+    logits = torch.randn(num_rows, vocab, device="cuda")
     exact = torch.softmax(logits.double(), -1)
     own = peer = torch.empty_like(logits)
 
@@ -140,16 +138,21 @@ def softmax_case(num_rows: int, vocab: int) -> Case:
     )
 
 
-def main() -> int:
+def main(words: list[str]) -> int:
     torch.manual_seed(0)
     session = open_session()
-    for num_rows, width, graph in [(8192, 4096, False), (128, 4096, False), (128, 4096, True)]:
-        run_case(rms_norm_case(num_rows, width, graph), session)
-    run_case(fused_add_rms_norm_case(8192, 4096), session)
-    run_case(silu_and_mul_case(8192, 14336), session)
-    run_case(softmax_case(512, 128256), session)
-    return finish(session, "elementwise")
+    for op, rows in all_ops():
+        if is_wanted(op.name, words):
+            run_case(op_case(op, rows, graph=False), session)
+    for op in small_ops():
+        if is_wanted(op.name, words):
+            run_case(op_case(op, SMALL_ROWS, graph=True), session)
+    if is_wanted("fused_add_rms_norm", words):
+        run_case(fused_add_rms_norm_case(8192, 4096), session)
+    if is_wanted("softmax", words):
+        run_case(softmax_case(512, 128256), session)
+    return finish(session, "elementwise", keep_others=bool(words))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -8,7 +8,7 @@ build=$(realpath "${BUILD_DIR:-build/release}")
 python=${1:-python3}
 shift || true
 families=("$@")
-[ ${#families[@]} -gt 0 ] || families=(attention elementwise sampling)
+[ ${#families[@]} -gt 0 ] || families=(attention elementwise sampling topk)
 export PYTHONPATH="$PWD/python:$build/site" QUIRE_LIBRARY_DIR="$build/python"
 export LD_LIBRARY_PATH="$build/lib:${LD_LIBRARY_PATH:-}"
 status=0

@@ -29,13 +29,13 @@ void Block::end_grid() { acquire(&grid_end_); }
 
 void Block::prepare(const GridLaunch& launch, int block_x, int block_y) {
   launch_ = &launch;
-  const auto num_threads = static_cast<std::size_t>(launch.threads);
+  const auto num_threads = static_cast<std::size_t>(launch.lanes());
   while (lanes_.size() < num_threads) {
     lanes_.push_back(std::make_unique<Lane>());
     lanes_.back()->fiber =
         std::make_unique<Fiber>(kStackBytes, &Block::run_lane, lanes_.back().get());
   }
-  prepare_meetings(launch.threads);
+  prepare_meetings(launch);
   mbarriers_.clear();
   named_barriers_.clear();
   copy_engine_.clear();
@@ -45,7 +45,9 @@ void Block::prepare(const GridLaunch& launch, int block_x, int block_y) {
   ready_.clear();
   for (std::size_t i = 0; i < num_threads; ++i) {
     Lane& lane = *lanes_[i];
-    lane.position = {static_cast<int>(i), launch.threads, block_x, block_y, launch.grid_x};
+    lane.index = static_cast<int>(i);
+    lane.position = {lane.index % launch.threads, launch.threads,
+                     block_x + lane.index / launch.threads, block_y, launch.grid_x};
     lane.copies.clear();
     lane.finished = false;
     lane.waits = false;
@@ -56,7 +58,8 @@ void Block::prepare(const GridLaunch& launch, int block_x, int block_y) {
   fault_.clear();
 }
 
-void Block::prepare_meetings(int num_threads) {
+void Block::prepare_meetings(const GridLaunch& launch) {
+  const int num_threads = launch.lanes();  // full warps, when it is more than one block
   const auto num_warps = static_cast<std::size_t>((num_threads + kWarpLanes - 1) / kWarpLanes);
   if (warps_.size() < num_warps) warps_.resize(num_warps);
   for (std::size_t w = 0; w < num_warps; ++w) {
@@ -69,12 +72,19 @@ void Block::prepare_meetings(int num_threads) {
     warpgroups_[g].meeting.prepare("warpgroup", kWarpgroupThreads);
     warpgroups_[g].products.clear();
   }
-  block_meeting_.prepare("block", num_threads);
+  for (int b = 0; b < launch.cluster_blocks; ++b) {
+    block_meetings_[static_cast<std::size_t>(b)].prepare("block", launch.threads);
+  }
+  cluster_meeting_.prepare("cluster", num_threads);
 }
 
-std::string Block::run(const GridLaunch& launch, int block_x, int block_y, u8* shared_memory) {
+std::string Block::run(const GridLaunch& launch, int block_x, int block_y,
+                       const std::vector<SharedMemory>& shared_memory) {
   prepare(launch, block_x, block_y);
-  shared_memory_ = shared_memory;
+  const auto blocks = static_cast<std::size_t>(launch.cluster_blocks);
+  for (std::size_t b = 0; b < blocks; ++b) {
+    shared_memory_[b] = shared_memory[shared_memory.size() - blocks + b].data();
+  }
   release(&grid_begin_);
   current_ = ready_.take();
   Fiber::switch_to(*host_, *current_->fiber);
@@ -100,7 +110,7 @@ void Block::run_lane(void* argument) {
     release(&block.grid_end_);
     lane.finished = true;
     ++block.num_finished_;
-    const bool all_finished = block.num_finished_ == block.launch_->threads;
+    const bool all_finished = block.num_finished_ == block.launch_->lanes();
     Lane* next = nullptr;
     try {
       if (!all_finished) next = block.next_lane();
@@ -129,7 +139,7 @@ void Block::check_ended(const Lane& lane) {
     fault(fmt::format("returned and had not waited for tma::store at {}:{} to read shared memory",
                       site.file, site.line));
   }
-  if (num_finished_ + 1 < launch_->threads) return;
+  if (num_finished_ + 1 < launch_->lanes()) return;
   if (const std::string text = copy_engine_.describe_pending(); !text.empty()) {
     fault("the block ends, and " + text);
   }
@@ -188,7 +198,7 @@ void Block::record_fault(const std::string& text) {
   aborting_ = true;
   ready_.clear();
   polling_.clear();
-  for (int i = 0; i < launch_->threads; ++i) {
+  for (int i = 0; i < launch_->lanes(); ++i) {
     Lane* lane = lanes_[static_cast<std::size_t>(i)].get();
     if (!lane->finished && lane != current_) ready_.push(lane);
   }
@@ -211,17 +221,19 @@ std::string run_grid(const GridLaunch& launch) {
   block.begin_grid();
   std::vector<SharedMemory> used;
   std::string fault;
+  const auto cluster = static_cast<std::size_t>(launch.cluster_blocks);
   for (int y = 0; y < launch.grid_y && fault.empty(); ++y) {
-    for (int x = 0; x < launch.grid_x && fault.empty(); ++x) {
+    for (int x = 0; x < launch.grid_x && fault.empty(); x += launch.cluster_blocks) {
       // The thread sanitizer must not see two blocks share memory, nor memory freed by the host
       // before it has heard of the threads' end.
       if (used.empty() || kThreadSanitizer) {
-        used.emplace_back(launch.smem_bytes);
+        for (std::size_t b = 0; b < cluster; ++b) used.emplace_back(launch.smem_bytes);
       } else {
-        used.back().poison();
+        for (SharedMemory& memory : used) memory.poison();
       }
-      fault = block.run(launch, x, y, used.back().data());
-      if (fault.empty() && !used.back().guard_intact()) {
+      fault = block.run(launch, x, y, used);
+      for (std::size_t b = used.size() - cluster; b < used.size() && fault.empty(); ++b) {
+        if (used[b].guard_intact()) continue;
         fault = fmt::format("wrote behind its {} bytes of shared memory", launch.smem_bytes);
       }
       if (!fault.empty()) fault = fmt::format("{}: block ({}, {}): {}", launch.name, x, y, fault);

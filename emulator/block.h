@@ -1,5 +1,6 @@
-// One thread block at a time: a fiber for each of its threads, the places where they wait for each
-// other, and what is wrong with a kernel whose threads do not all come.
+// One thread block at a time, or the blocks of one cluster together: a fiber for each of the
+// threads, the places where they wait for each other, and what is wrong with a kernel whose threads
+// do not all come.
 #pragma once
 
 #include <array>
@@ -16,6 +17,7 @@
 #include "emulator/mbarriers.h"
 #include "emulator/named_barriers.h"
 #include "emulator/proxy_marks.h"
+#include "emulator/shared_memory.h"
 #include "emulator/warpgroup_products.h"
 
 namespace quire::emulator {
@@ -28,12 +30,15 @@ struct GridLaunch {
   int threads = 32;
   std::size_t smem_bytes = 0;
   int arch = 80;  // of the device
+  int cluster_blocks = 1;
+  int lanes() const { return threads * cluster_blocks; }
 };
 
-// Runs every block, one after another. Returns what the kernel did wrong; empty: nothing.
+// Runs every cluster of blocks, one after another. Returns what the kernel did wrong; empty:
+// nothing.
 std::string run_grid(const GridLaunch& launch);
 
-// Where the threads of a block, warpgroup or warp wait for each other, again and again.
+// Where the threads of a cluster, block, warpgroup or warp wait for each other, again and again.
 struct Meeting {
   const char* group = "";  // "block", …
   int num_expected = 0;
@@ -62,24 +67,29 @@ class Block {
  public:
   static Block& instance();
 
-  // Returns the first fault, or nothing.
-  std::string run(const GridLaunch& launch, int block_x, int block_y, u8* shared_memory);
+  // Runs the blocks from block_x on that are a cluster. Returns the first fault, or nothing.
+  std::string run(const GridLaunch& launch, int block_x, int block_y,
+                  const std::vector<SharedMemory>& shared_memory);
   // Orders what the host did before against the threads' work, and that against what it does next.
   void begin_grid();
   void end_grid();
 
   Lane& current() { return *current_; }
   Lane& lane(int thread) { return *lanes_[static_cast<std::size_t>(thread)]; }
-  u8* shared_memory() { return shared_memory_; }
+  int cluster_rank() const { return current_->index / launch_->threads; }
+  int cluster_blocks() const { return launch_->cluster_blocks; }
+  u8* shared_memory() const { return shared_memory_of(cluster_rank()); }
+  u8* shared_memory_of(int rank) const { return shared_memory_[static_cast<std::size_t>(rank)]; }
   std::size_t smem_bytes() const { return launch_->smem_bytes; }
   std::size_t offset_of(const void* shared) const {
-    return static_cast<std::size_t>(static_cast<const u8*>(shared) - shared_memory_);
+    return static_cast<std::size_t>(static_cast<const u8*>(shared) - shared_memory());
   }
   int num_threads() const { return launch_->threads; }
   // Fails the kernel unless it runs on a device of this compute capability (90) or a later one.
   void require_arch(int arch, const char* what, Site site);
 
   void sync_block(Site site);
+  void sync_cluster(Site site);
   void sync_warp(Site site);
   // `finish` works on all deposits when the last lane has come.
   using Finish = void (*)(std::array<Deposit, kWarpLanes>& deposits);
@@ -116,13 +126,15 @@ class Block {
  private:
   Block() = default;
   static void run_lane(void* lane);
-  Warp& warp() { return warps_[static_cast<std::size_t>(current_->position.thread) / kWarpLanes]; }
+  Warp& warp() { return warps_[static_cast<std::size_t>(current_->index) / kWarpLanes]; }
   Warp& full_warp(Collective what, Site site);
   void prepare(const GridLaunch& launch, int block_x, int block_y);
-  void prepare_meetings(int num_threads);
+  void prepare_meetings(const GridLaunch& launch);
   // Last to come: returns true at once. Others wait for it, then return false.
   bool enter(Meeting& meeting, Collective what, Site site);
   void complete(Meeting& meeting);
+  // A barrier that orders memory.
+  void meet_in_order(Meeting& meeting, Collective what, Site site);
   void make_ready(Lane* lane);
   Lane* next_lane();
   void suspend();
@@ -131,11 +143,12 @@ class Block {
   std::string describe_deadlock() const;
 
   const GridLaunch* launch_ = nullptr;
-  u8* shared_memory_ = nullptr;
-  std::vector<std::unique_ptr<Lane>> lanes_;  // grows to the largest block seen
+  std::array<u8*, kMaxClusterBlocks> shared_memory_{};
+  std::vector<std::unique_ptr<Lane>> lanes_;  // grows to the largest cluster seen
   std::vector<Warp> warps_;
   std::vector<Warpgroup> warpgroups_;
-  Meeting block_meeting_;
+  std::array<Meeting, kMaxClusterBlocks> block_meetings_;
+  Meeting cluster_meeting_;
   Mbarriers mbarriers_;
   NamedBarriers named_barriers_;
   CopyEngine copy_engine_;

@@ -13,6 +13,8 @@ const char* name(Collective what) {
   switch (what) {
     case Collective::sync_block:
       return "sync_block";
+    case Collective::sync_cluster:
+      return "sync_cluster";
     case Collective::sync_warp:
       return "sync_warp";
     case Collective::shuffle:
@@ -21,6 +23,8 @@ const char* name(Collective what) {
       return "ballot";
     case Collective::ldmatrix:
       return "ldmatrix";
+    case Collective::movmatrix:
+      return "movmatrix";
     case Collective::stmatrix:
       return "stmatrix";
     case Collective::mma:
@@ -85,7 +89,7 @@ std::string ranges(const std::vector<int>& sorted) {
 std::string Block::describe_deadlock() const {
   std::vector<const Wait*> waits;  // each different one
   std::vector<int> finished;
-  for (int i = 0; i < launch_->threads; ++i) {
+  for (int i = 0; i < launch_->lanes(); ++i) {
     const Lane& lane = *lanes_[static_cast<std::size_t>(i)];
     if (lane.finished) finished.push_back(i);
     if (lane.finished || !lane.waits) continue;
@@ -96,7 +100,7 @@ std::string Block::describe_deadlock() const {
   std::string text = "deadlock:";
   for (const Wait* wait : waits) {
     std::vector<int> threads;
-    for (int i = 0; i < launch_->threads; ++i) {
+    for (int i = 0; i < launch_->lanes(); ++i) {
       const Lane& lane = *lanes_[static_cast<std::size_t>(i)];
       if (!lane.finished && lane.waits && same(lane.wait, *wait)) threads.push_back(i);
     }

@@ -37,10 +37,12 @@ void sync_warp(Site site);
 
 enum class Collective {
   sync_block,
+  sync_cluster,
   sync_warp,
   shuffle,
   vote,
   ldmatrix,
+  movmatrix,
   stmatrix,
   mma,
   named_barrier_sync,
@@ -71,6 +73,11 @@ void commit_copies();
 bool take_copy(int pending, PendingCopy& copy);
 
 // sm_90 and up, from here.
+
+// All threads of the cluster's blocks meet; orders memory.
+void sync_cluster(Site site);
+// Where the cluster's block number `rank` has what this block has at `shared`.
+u8* shared_of_block(const void* shared, int rank, Site site);
 
 // Fails the kernel on a device that has not got it.
 void require_sm90(const char* what, Site site);

@@ -11,6 +11,21 @@ namespace quire::emulator {
 
 void require_sm90(const char* what, Site site) { Block::instance().require_arch(90, what, site); }
 
+void sync_cluster(Site site) {
+  require_sm90("cluster::sync", site);
+  Block::instance().sync_cluster(site);
+}
+u8* shared_of_block(const void* shared, int rank, Site site) {
+  Block& block = Block::instance();
+  require_sm90("cluster::shared_of", site);
+  check_shared(shared, 1, "cluster::shared_of", site);
+  if (rank < 0 || rank >= block.cluster_blocks()) {
+    block.fault(fmt::format("cluster::shared_of at {}:{}: block {} of a cluster of {}", site.file,
+                            site.line, rank, block.cluster_blocks()));
+  }
+  return block.shared_memory_of(rank) + block.offset_of(shared);
+}
+
 void note_shared_write(const void* address) {
   Block& block = Block::instance();
   block.proxy_marks().written(block.offset_of(address), block.current().position.thread);
@@ -23,6 +38,9 @@ void fence_async_proxy() {
 u64 mbarrier_init(const void* word, int arrivals, Site site) {
   check_shared(word, 8, "Mbarrier::init", site);
   require_sm90("Mbarrier::init", site);
+  if (Block::instance().cluster_blocks() > 1) {
+    Block::instance().fault("Mbarrier::init: barriers in clusters are not emulated");
+  }
   return Block::instance().mbarriers().init(word, arrivals, site);
 }
 void mbarrier_fence_init() {

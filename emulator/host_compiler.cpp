@@ -53,6 +53,7 @@ extern "C" {{
 extern const char quire_kernel_name[] = "{0}";
 extern const unsigned quire_kernel_params_bytes = sizeof({1});
 extern const int quire_kernel_max_threads = {2};
+extern const int quire_kernel_cluster_blocks = {3};
 void quire_kernel_entry(const void* params) {{ {0}(*static_cast<const {1}*>(params)); }}
 void quire_kernel_clear_padding([[maybe_unused]] void* params) {{
 #if __has_builtin(__builtin_clear_padding)
@@ -62,7 +63,7 @@ void quire_kernel_clear_padding([[maybe_unused]] void* params) {{
 }}
 #pragma GCC visibility pop
 )",
-      spec.name, spec.params_type, spec.threads_per_block);
+      spec.name, spec.params_type, spec.threads_per_block, spec.cluster_blocks);
 }
 
 std::string object_name(const jit::KernelSpec& spec, const std::string& unit) {

@@ -26,6 +26,7 @@ KernelModule::KernelModule(const std::string& path) {
   params_bytes_ =
       *static_cast<const unsigned*>(symbol(library_, path, "quire_kernel_params_bytes"));
   max_threads_ = *static_cast<const int*>(symbol(library_, path, "quire_kernel_max_threads"));
+  cluster_blocks_ = *static_cast<const int*>(symbol(library_, path, "quire_kernel_cluster_blocks"));
 }
 
 // The library stays mapped: a sanitizer's report at the end of the process still names its lines.

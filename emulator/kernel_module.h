@@ -21,6 +21,7 @@ class KernelModule {
   // The bytes of a parameter struct, zero where it has padding.
   std::vector<unsigned char> params_without_padding(const void* params) const;
   int max_threads() const { return max_threads_; }
+  int cluster_blocks() const { return cluster_blocks_; }
 
  private:
   void* library_ = nullptr;
@@ -29,6 +30,7 @@ class KernelModule {
   void (*clear_padding_)(void* params) = nullptr;
   std::size_t params_bytes_ = 0;
   int max_threads_ = 0;
+  int cluster_blocks_ = 1;
 };
 
 }  // namespace quire::emulator

@@ -16,7 +16,9 @@ namespace quire::emulator {
 
 constexpr int kWarpLanes = 32;
 constexpr int kWarpgroupThreads = 128;
-constexpr int kMaxThreads = 1024;
+constexpr int kMaxThreads = 1024;  // of a block
+constexpr int kMaxClusterBlocks = 8;
+constexpr unsigned kMaxLanes = kMaxThreads * kMaxClusterBlocks;
 
 // What a thread waits for.
 struct Wait {
@@ -28,6 +30,7 @@ struct Wait {
 
 struct Lane {
   Position position{};
+  int index = 0;  // among the threads of the cluster
   std::unique_ptr<Fiber> fiber;
   CopyQueue copies;
   StoreQueue stores;
@@ -45,15 +48,15 @@ class LaneQueue {
  public:
   void clear() { size_ = 0; }
   bool empty() const { return size_ == 0; }
-  void push(Lane* lane) { lanes_[(first_ + size_++) % kMaxThreads] = lane; }
+  void push(Lane* lane) { lanes_[(first_ + size_++) % kMaxLanes] = lane; }
   Lane* take() {
     if (size_ == 0) return nullptr;
     --size_;
-    return lanes_[first_++ % kMaxThreads];
+    return lanes_[first_++ % kMaxLanes];
   }
 
  private:
-  std::array<Lane*, kMaxThreads> lanes_{};
+  std::array<Lane*, kMaxLanes> lanes_{};
   unsigned first_ = 0, size_ = 0;
 };
 

@@ -122,6 +122,14 @@ Result launch(DeviceState& state, const FakeModule& module, GridLaunch grid) {
   grid.name = module.code->name();
   grid.entry = module.code->entry();
   grid.arch = state.arch.capability;
+  grid.cluster_blocks = module.code->cluster_blocks();
+  if (grid.cluster_blocks > 1 &&
+      (grid.arch < 90 || grid.cluster_blocks > kMaxClusterBlocks ||
+       grid.threads % kWarpLanes != 0 || grid.grid_x % grid.cluster_blocks != 0)) {
+    return state.fail(kInvalidValue,
+                      fmt::format("{}: clusters of {} blocks of {} threads, a grid of {}",
+                                  grid.name, grid.cluster_blocks, grid.threads, grid.grid_x));
+  }
   if (grid.grid_x < 1 || grid.grid_y < 1 || grid.grid_y > 65535) {
     return state.fail(kInvalidValue, grid.name + ": a grid without blocks, or too many");
   }

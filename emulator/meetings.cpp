@@ -39,20 +39,23 @@ void Block::complete(Meeting& meeting) {
   ++meeting.round;
 }
 
-void Block::sync_block(Site site) {
-  void* order = &block_meeting_.memory_order[block_meeting_.round % 2];
+void Block::meet_in_order(Meeting& meeting, Collective what, Site site) {
+  void* order = &meeting.memory_order[meeting.round % 2];
   release(order);
-  if (enter(block_meeting_, Collective::sync_block, site)) complete(block_meeting_);
+  if (enter(meeting, what, site)) complete(meeting);
   acquire(order);
 }
 
-void Block::sync_warp(Site site) {
-  Meeting& meeting = warp().meeting;
-  void* order = &meeting.memory_order[meeting.round % 2];
-  release(order);
-  if (enter(meeting, Collective::sync_warp, site)) complete(meeting);
-  acquire(order);
+void Block::sync_block(Site site) {
+  meet_in_order(block_meetings_[static_cast<std::size_t>(cluster_rank())], Collective::sync_block,
+                site);
 }
+
+void Block::sync_cluster(Site site) {
+  meet_in_order(cluster_meeting_, Collective::sync_cluster, site);
+}
+
+void Block::sync_warp(Site site) { meet_in_order(warp().meeting, Collective::sync_warp, site); }
 
 Warp& Block::full_warp(Collective what, Site site) {
   Warp& self = warp();
@@ -66,7 +69,7 @@ Warp& Block::full_warp(Collective what, Site site) {
 const Deposit* Block::exchange(Collective what, const Deposit& mine, Site site, Finish finish) {
   Warp& self = full_warp(what, site);
   auto& deposits = self.deposits[self.meeting.round % 2];
-  deposits[static_cast<std::size_t>(current_->position.thread) % kWarpLanes] = mine;
+  deposits[static_cast<std::size_t>(current_->index) % kWarpLanes] = mine;
   if (enter(self.meeting, what, site)) {
     if (finish != nullptr) finish(deposits);
     complete(self.meeting);
@@ -80,10 +83,10 @@ void Block::meet_warp(Collective what, Site site) {
 }
 
 Warpgroup& Block::warpgroup(Collective what, Site site) {
-  const auto index = static_cast<std::size_t>(current_->position.thread / kWarpgroupThreads);
-  if (index >= static_cast<std::size_t>(launch_->threads / kWarpgroupThreads)) {
+  const auto index = static_cast<std::size_t>(current_->index / kWarpgroupThreads);
+  if (index >= static_cast<std::size_t>(launch_->lanes() / kWarpgroupThreads)) {
     fault(fmt::format("calls {} in a warpgroup of only {} threads", describe(what, site),
-                      launch_->threads % kWarpgroupThreads));
+                      launch_->lanes() % kWarpgroupThreads));
   }
   return warpgroups_[index];
 }
@@ -91,7 +94,7 @@ Warpgroup& Block::warpgroup(Collective what, Site site) {
 void Block::meet_warpgroup(Collective what, Site site, FinishGroup finish, void* argument) {
   Warpgroup& group = warpgroup(what, site);
   if (!enter(group.meeting, what, site)) return;
-  const int thread = current_->position.thread;
+  const int thread = current_->index;
   if (finish != nullptr) finish(group, thread - thread % kWarpgroupThreads, argument);
   complete(group.meeting);
 }

@@ -31,10 +31,12 @@ def device_file_stem(name: str) -> str:
 
 
 def commit(root: pathlib.Path) -> str:
-    """Of the checkout, or of the bundle where the sources travel without their history."""
-    here = first_line("git", "-C", str(root), "rev-parse", "--short=12", "HEAD")
+    """Of the bundle that BUILD_DIR is, whose sources may lie in a checkout of another commit, or of
+    the checkout."""
     bundled = pathlib.Path(os.environ.get("BUILD_DIR", root / "build" / "gpu")) / "commit"
-    return here or (bundled.read_text().strip() if bundled.exists() else "unknown")
+    if bundled.exists():
+        return bundled.read_text().strip()
+    return first_line("git", "-C", str(root), "rev-parse", "--short=12", "HEAD") or "unknown"
 
 
 def write_summary(root: pathlib.Path, results: dict[str, Outcome]) -> pathlib.Path:

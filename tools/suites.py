@@ -111,15 +111,25 @@ def emulated_suites(build_dir: pathlib.Path, **options) -> list[Suite]:
     for (room, device), gtest_filter in filters.items():
         env = {"GTEST_FILTER": gtest_filter, **options.get("env", {})}
         suites.append(cpp_suite(build_dir, room, device, **{**options, "env": env}))
-    # Decode too by the Hopper kernel; it has none for fp8 yet.
-    forced = {
-        "GTEST_FILTER": "*Attention.AgreesWithReference*:Acceptance*-*f8*",
-        "QUIRE_FORCE_KERNEL": "sm90",
-    }
-    env = {**forced, **options.get("env", {})}
-    suite = cpp_suite(build_dir, "ops", "emulator90", **{**options, "env": env})
-    suites.append(replace(suite, name=suite.name.replace("emulator90", "emulator90 by sm90")))
+    suites.append(forced_suite(build_dir, "emulator90", "sm90", "-*f8*", options))
+    # It has no queries of 8 bits.
+    for device in ("emulator", "emulator90"):
+        without_fp8_queries = "-*q_f8*:*decode_f8*:*mixed_f8*"
+        suites.append(forced_suite(build_dir, device, "decode", without_fp8_queries, options))
+    # Few rows by the kernels that the decode kernel goes before.
+    suites.append(forced_suite(build_dir, "emulator", "sm80", "", options))
     return suites
+
+
+def forced_suite(
+    build_dir: pathlib.Path, device: str, kernel: str, excluded: str, options: dict
+) -> Suite:
+    """All of attention by one kernel, but for what it has not."""
+    cases = "*Attention.AgreesWithReference*:*AttentionDecode.AgreesWithReference*:Acceptance*"
+    forced = {"GTEST_FILTER": cases + excluded, "QUIRE_FORCE_KERNEL": kernel}
+    env = {**forced, **options.get("env", {})}
+    suite = cpp_suite(build_dir, "ops", device, **{**options, "env": env})
+    return replace(suite, name=suite.name.replace(device, f"{device} by {kernel}"))
 
 
 def full_plan(build_dir: pathlib.Path) -> tuple[list[Build], list[Suite]]:

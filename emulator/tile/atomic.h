@@ -1,5 +1,6 @@
-// Atomics on global and shared memory, relaxed. Twin of kernels/tile/atomic.h. Real atomics
-// although the fibers of a launch share one thread: the thread sanitizer must see them as such.
+// Atomics on global and shared memory, relaxed where nothing else is said. Twin of
+// kernels/tile/atomic.h. Real atomics although the fibers of a launch share one thread: the thread
+// sanitizer must see them as such.
 #pragma once
 
 #include "tile/math.h"
@@ -34,6 +35,14 @@ inline int atomic_max(int* p, int x) {
 }
 inline u32 atomic_max(u32* p, u32 x) {
   return atomic_update(p, [x](u32 old) { return x > old ? x : old; });
+}
+inline u32 atomic_count(u32* p, u32 last) {
+  u32 old, next;
+  __atomic_load(p, &old, __ATOMIC_ACQUIRE);
+  do {
+    next = old >= last ? 0 : old + 1;
+  } while (!__atomic_compare_exchange(p, &old, &next, true, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
+  return old;
 }
 
 }  // namespace quire::tile

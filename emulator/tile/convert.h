@@ -67,6 +67,34 @@ inline f16 from_float<f16>(float x) {
   return {static_cast<u16>(sign | units)};
 }
 
+// An 8-bit format from its largest magnitude, the smallest denormal and mantissa bits.
+inline u8 narrow(float x, float max, float denormal, int mantissa_bits) {
+  const u32 sign = (float_bits(x) >> 24) & 0x80u;
+  if (is_nan(x)) return 0x7f;
+  const float magnitude = min_f32(__builtin_fabsf(x), max);
+  // Units of the last place: of the binade, or of the denormals.
+  float unit = denormal;
+  u32 code = 0;
+  while (magnitude >= unit * static_cast<float>(2 << mantissa_bits)) {
+    unit *= 2;
+    code += 1u << mantissa_bits;
+  }
+  // Within a binade codes count units; rounding up to the next one carries into the exponent.
+  return static_cast<u8>(sign | (code + static_cast<u32>(__builtin_rintf(magnitude / unit))));
+}
+template <>
+inline f8e4m3 from_float<f8e4m3>(float x) {
+  return {narrow(x, 448.f, 0x1p-9f, 3)};
+}
+template <>
+inline f8e5m2 from_float<f8e5m2>(float x) {
+  return {narrow(x, 57344.f, 0x1p-16f, 2)};
+}
+template <class F8>
+inline u32 narrow2(float low, float high) {
+  return from_float<F8>(low).bits | static_cast<u32>(from_float<F8>(high).bits) << 8;
+}
+
 template <class T>
 inline u32 pack2(float low, float high) {
   return from_float<T>(low).bits | static_cast<u32>(from_float<T>(high).bits) << 16;
@@ -102,6 +130,14 @@ inline void widen16(u32 (&dst)[8], const u32 (&src)[4]) {
     const u32 pair = src[i / 4] >> (i % 4 * 8);
     const F8 low{static_cast<u8>(pair)}, high{static_cast<u8>(pair >> 8)};
     dst[i / 2] = pack2<T>(to_float(low), to_float(high));
+  }
+}
+
+template <class F8>
+inline void widen4(u32 (&dst)[2], u32 src) {
+  for (int i = 0; i < 4; i += 2) {
+    const F8 low{static_cast<u8>(src >> 8 * i)}, high{static_cast<u8>(src >> (8 * i + 8))};
+    dst[i / 2] = pack2<f16>(to_float(low), to_float(high));
   }
 }
 

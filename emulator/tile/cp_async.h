@@ -4,7 +4,17 @@
 
 #include "tile/thread.h"
 
-namespace quire::tile::cp_async {
+namespace quire::tile {
+
+struct CachePolicy {};  // nothing here has a cache
+inline CachePolicy evict_first() { return {}; }
+inline CachePolicy evict_normal() { return {}; }
+
+inline void prefetch_to_l2(const void* p, emulator::Site site = emulator::here()) {
+  emulator::check_global(p, 1, "prefetch_to_l2", site);
+}
+
+namespace cp_async {
 
 inline void copy16(void* dst, const void* src, bool valid, emulator::Site site = emulator::here()) {
   emulator::check_shared(dst, 16, "cp_async::copy16: destination", site);
@@ -13,6 +23,11 @@ inline void copy16(void* dst, const void* src, bool valid, emulator::Site site =
   auto* words = static_cast<u64*>(dst);
   words[0] = words[1] = ~0ull;
   emulator::queue_copy({dst, valid ? src : nullptr});
+}
+
+inline void copy16(void* dst, const void* src, bool valid, CachePolicy,
+                   emulator::Site site = emulator::here()) {
+  copy16(dst, src, valid, site);
 }
 
 inline void commit() { emulator::commit_copies(); }
@@ -28,4 +43,5 @@ inline void wait() {
   }
 }
 
-}  // namespace quire::tile::cp_async
+}  // namespace cp_async
+}  // namespace quire::tile

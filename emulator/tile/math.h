@@ -29,12 +29,14 @@ inline float exp_f32(float x) { return __builtin_expf(x); }
 inline float log_f32(float x) { return __builtin_logf(x); }
 inline float pow_f32(float x, float y) { return __builtin_powf(x, y); }
 inline float tanh_f32(float x) { return __builtin_tanhf(x); }
+inline float erf_f32(float x) { return __builtin_erff(x); }
 inline float sqrt_f32(float x) { return __builtin_sqrtf(x); }
 inline void sincos_f32(float x, float& sine, float& cosine) {
   sine = __builtin_sinf(x);
   cosine = __builtin_cosf(x);
 }
 inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+inline float abs_f32(float x) { return __builtin_fabsf(x); }
 inline bool is_nan(float x) { return (float_bits(x) & 0x7fffffffu) > 0x7f800000u; }
 inline float max_f32(float a, float b) { return is_nan(b) || a > b ? a : b; }  // NaN loses
 inline float min_f32(float a, float b) { return is_nan(b) || a < b ? a : b; }

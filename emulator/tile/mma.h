@@ -30,6 +30,15 @@ inline void ldmatrix_x4_trans(u32 (&r)[4], const void* row,
   for (int i = 0; i < 4; ++i) r[i] = element(8 * i + first) | element(8 * i + first + 1) << 16;
 }
 
+inline u32 transpose_8x8(u32 x, emulator::Site site = emulator::here()) {
+  const emulator::Deposit* all = emulator::exchange(emulator::Collective::movmatrix, {{x}}, site);
+  const int row = lane_index() / 4, first = 2 * (lane_index() % 4);
+  const auto element = [&](int r) {
+    return all[4 * r + row / 2].words[0] >> (16 * (row % 2)) & 0xffffu;
+  };
+  return element(first) | element(first + 1) << 16;
+}
+
 // Every lane writes its own row.
 inline void stmatrix_x4(void* row, u32 r0, u32 r1, u32 r2, u32 r3,
                         emulator::Site site = emulator::here()) {

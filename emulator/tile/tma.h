@@ -9,15 +9,16 @@ namespace quire::tile {
 
 namespace tma {
 
-inline void prefetch_map(const TensorMap& map, emulator::Site site = emulator::here()) {
+inline void prefetch_4d(const TensorMap& map, int, int, int, int,
+                        emulator::Site site = emulator::here()) {
   emulator::check_tensor_map(map.opaque, site);
 }
 
-inline void load_4d(void* dst, const TensorMap& map, Mbarrier& full, int c0, int c1, int c2, int c3,
-                    emulator::Site site = emulator::here()) {
-  const int coordinates[4] = {c0, c1, c2, c3};
+template <int rank>
+inline void load_box(void* dst, const TensorMap& map, Mbarrier& full, const int (&at)[rank],
+                     emulator::Site site) {
   const emulator::Box box =
-      emulator::start_box(dst, map.opaque, coordinates, 4, &full.word, full.word, site);
+      emulator::start_box(dst, map.opaque, at, rank, &full.word, full.word, site);
   // From now on the hardware may write at any time: whoever reads before the wait reads NaN, and
   // whoever still read the last tile is in a race.
   auto* words = reinterpret_cast<u64*>(box.dst);
@@ -31,6 +32,15 @@ inline void load_4d(void* dst, const TensorMap& map, Mbarrier& full, int c0, int
   }
 #endif
   emulator::queue_box();
+}
+
+inline void load_4d(void* dst, const TensorMap& map, Mbarrier& full, int c0, int c1, int c2, int c3,
+                    emulator::Site site = emulator::here()) {
+  load_box(dst, map, full, {c0, c1, c2, c3}, site);
+}
+inline void load_5d(void* dst, const TensorMap& map, Mbarrier& full, CachePolicy,
+                    const int (&at)[5], emulator::Site site = emulator::here()) {
+  load_box(dst, map, full, at, site);
 }
 
 // Shared memory is read, and the tensor written, when the thread waits.

@@ -8,7 +8,7 @@
 
 namespace quire {
 
-// v_a, v_b, v_out [n, heads, head_dim] f32/f16/bf16, one dtype; s_a, s_b, s_out [n, heads] f32.
+// v_a, v_b, v_out [n, heads, head_dim] f32/f16/bf16, also mixed; s_a, s_b, s_out [n, heads] f32.
 // Last dimension contiguous, s contiguous. Outputs may alias the inputs of the same index.
 void merge_state(const TensorView& v_a, const TensorView& s_a, const TensorView& v_b,
                  const TensorView& s_b, const TensorView& v_out, const TensorView& s_out,

@@ -45,6 +45,22 @@ struct SamplingOptions {
   // boolean or u8 [n]: false for a row that has a NaN, a negative or no positive probability; such
   // a row's id is -1.
   std::optional<TensorView> valid;
+  // f32 [n]: the logarithm of the drawn token's probability among the tokens that the filter keeps;
+  // NaN where the id is -1.
+  std::optional<TensorView> log_probs;
+};
+
+enum class FilterOrder : std::uint8_t {
+  top_k_first,  // top-p within the renormalised top-k set
+  joint,        // both against the whole distribution
+};
+
+// The tokens that may be drawn: those that every part keeps. What a part is not given keeps all.
+struct TokenFilter {
+  PerRow<int> top_k{0};      // the k most probable tokens; all for k <= 0 and k >= vocab
+  PerRow<float> top_p{1.f};  // the smallest set of most probable tokens whose mass is >= p
+  PerRow<float> min_p{0.f};  // tokens with probability >= min_p * the largest probability
+  FilterOrder order = FilterOrder::top_k_first;
 };
 
 // All take probs f32 [rows, vocab] (last dimension contiguous; need not sum to one; vocab up to
@@ -65,12 +81,31 @@ void top_p_sample(const TensorView& probs, const TensorView& ids, const PerRow<f
 void min_p_sample(const TensorView& probs, const TensorView& ids, const PerRow<float>& min_p,
                   const SamplingOptions& options = {}, Stream stream = {});
 
-enum class FilterOrder : std::uint8_t {
-  top_k_first,  // top-p within the renormalised top-k set
-  joint,        // both against the whole distribution
-};
 void top_k_top_p_sample(const TensorView& probs, const TensorView& ids, const PerRow<int>& top_k,
                         const PerRow<float>& top_p, FilterOrder order = FilterOrder::top_k_first,
                         const SamplingOptions& options = {}, Stream stream = {});
+// From the tokens that top-k, top-p and min-p keep together.
+void filtered_sample(const TensorView& probs, const TensorView& ids, const TokenFilter& filter,
+                     const SamplingOptions& options = {}, Stream stream = {});
+
+// The same from softmax(logits / temperature), which is not written anywhere: logits [rows, vocab]
+// f32/f16/bf16. Probabilities are exp((logit - largest) / temperature) as f32, the same bits on
+// every device; temperature 0 draws the largest logit. options.valid is false for a row with a NaN,
+// with +inf (but at temperature 0) or of -inf only.
+void sample_from_logits(const TensorView& logits, const TensorView& ids,
+                        const TokenFilter& filter = {}, const PerRow<float>& temperature = 1.f,
+                        const SamplingOptions& options = {}, Stream stream = {});
+
+// out = probs where the filter keeps them, divided by their sum, and 0 elsewhere. probs and out
+// [n, vocab] f32/f16/bf16 of one dtype; out may be probs. A row that is no distribution (NaN,
+// negative or infinite) gives NaN, a row of zeros gives zeros.
+void renorm_probs(const TensorView& probs, const TensorView& out, const TokenFilter& filter,
+                  Stream stream = {});
+
+// out = the k largest logits, -inf elsewhere; ties are broken by the lowest index, k <= 0 and k >=
+// vocab keep all. logits and out [n, vocab] f32/f16/bf16 of one dtype; out may be logits. NaN
+// counts as the largest number.
+void top_k_mask_logits(const TensorView& logits, const TensorView& out, const PerRow<int>& top_k,
+                       Stream stream = {});
 
 }  // namespace quire

@@ -1,7 +1,7 @@
-// Copies new K and V rows to their pages.
+// Writes new K and V rows to their pages: copied, or divided by a scale and rounded to fp8.
 //
 // Grid:   any number of blocks; block b takes rows b, b + grid …
-// Block:  c.threads, over the words of all heads of a row
+// Block:  c.threads, over the accesses of all heads of a row
 // Smem:   none
 // Output: the pools' slots that the rows name; rows that lead outside the table are skipped
 // Needs:  any GPU
@@ -13,24 +13,43 @@
 namespace quire::kernels {
 
 template <AppendConfig c>
+inline void append_access(const u8* src, u8* dst, [[maybe_unused]] float inverse) {
+  if constexpr (c.dtype == c.cache_dtype) {
+    using Word = tile::word_t<c.word_bytes>;
+    *reinterpret_cast<Word*>(dst) = *reinterpret_cast<const Word*>(src);
+  } else {
+    constexpr int kVec = c.word_bytes / size_bytes(c.dtype);
+    float x[kVec];
+    tile::load<kVec>(x, reinterpret_cast<const tile::storage_t<c.dtype>*>(src));
+#pragma unroll
+    for (int i = 0; i < kVec; ++i) x[i] *= inverse;
+    tile::store<kVec>(reinterpret_cast<tile::storage_t<c.cache_dtype>*>(dst), x);
+  }
+}
+
+template <AppendConfig c>
 inline void append_row(const AppendSide& side, i64 row, PageSlot to, i32 num_heads) {
-  using Word = tile::word_t<c.word_bytes>;
+  constexpr int kCacheBytes = c.word_bytes / size_bytes(c.dtype) * size_bytes(c.cache_dtype);
   const u8* src = static_cast<const u8*>(side.rows) + row * side.row_stride_bytes;
   u8* dst = static_cast<u8*>(side.pool) + to.page * side.page_stride_bytes +
             to.slot * side.token_stride_bytes;
   const int words_per_head = side.head_bytes / c.word_bytes;
   for (int i = tile::thread_index(); i < num_heads * words_per_head; i += c.threads) {
-    const int head = i / words_per_head;
-    const int offset = (i - head * words_per_head) * c.word_bytes;
-    *reinterpret_cast<Word*>(dst + head * side.head_stride_bytes + offset) =
-        *reinterpret_cast<const Word*>(src + head * side.row_head_stride_bytes + offset);
+    const int head = i / words_per_head, word = i - head * words_per_head;
+    float inverse = 1;
+    if constexpr (c.dtype != c.cache_dtype) {
+      inverse = 1.f / (side.scales != nullptr ? side.scales[head * side.scale_head_stride]
+                                              : side.scale_value);
+    }
+    append_access<c>(src + head * side.row_head_stride_bytes + word * c.word_bytes,
+                     dst + head * side.head_stride_bytes + word * kCacheBytes, inverse);
   }
 }
 
 template <AppendConfig c>
 void append_paged_kv(const AppendParams& p) {
-  for (i64 row = tile::block_index(); row < p.nnz; row += tile::num_blocks()) {
-    const PageSlot to = find_page_slot(p, row);
+  for (i64 row = tile::block_index(); row < p.to.nnz; row += tile::num_blocks()) {
+    const PageSlot to = find_page_slot(p.to, row);
     if (to.page < 0) continue;
     append_row<c>(p.k, row, to, p.num_kv_heads);
     append_row<c>(p.v, row, to, p.num_kv_heads);

@@ -6,7 +6,9 @@
 namespace quire::kernels {
 
 struct AppendConfig {
-  i32 word_bytes = 1;  // bytes an access; divides the head sizes and every stride of K and V
+  DType dtype = DType::u8;        // of the rows
+  DType cache_dtype = DType::u8;  // dtype: copied; fp8: converted
+  i32 word_bytes = 1;  // bytes an access of the rows; divides their head sizes and every stride
   i32 threads = 128;   // a block
 
   bool operator==(const AppendConfig&) const = default;
@@ -14,28 +16,41 @@ struct AppendConfig {
 
 template <class Visitor>
 constexpr void visit_fields(const AppendConfig& c, Visitor&& visit) {
+  visit("dtype", c.dtype);
+  visit("cache_dtype", c.cache_dtype);
   visit("word_bytes", c.word_bytes);
   visit("threads", c.threads);
 }
 
 // One of K and V: the new rows and the pool they go to. All sizes and strides in bytes.
 struct AppendSide {
-  const void* rows;  // [nnz, num_kv_heads, head_bytes]
-  void* pool;  // [num_pages, page_size, num_kv_heads, head_bytes] by these strides (any layout)
+  const void* rows;     // [nnz, num_kv_heads, head_bytes]
+  void* pool;           // [num_pages, page_size, num_kv_heads, head] by these strides (any layout)
+  const float* scales;  // [1] or [num_kv_heads], or null: scale_value. Rows are divided by them
   i64 row_stride_bytes, row_head_stride_bytes;
   i64 page_stride_bytes, token_stride_bytes, head_stride_bytes;
-  i32 head_bytes;
+  i32 head_bytes;  // of the rows
+  i32 scale_head_stride;
+  float scale_value;
+};
+
+// Which slot of the pool each row goes to: by slot_mapping, or by request and position.
+struct SlotLookup {
+  const void* slot_mapping;  // [nnz], i32 or i64: page * page_size + token; negative: skip the row
+  const i32* batch_indices;  // [nnz]; negative: skip the row
+  const i32* positions;      // [nnz]
+  const i32* kv_indptr;      // [batch_size + 1]
+  const i32* kv_indices;     // [num_indices]
+  i64 slot_mapping_stride, batch_indices_stride, positions_stride;  // elements
+  // Bounds: a row that leads outside them is skipped.
+  i32 nnz, batch_size, page_size, num_indices, num_pages;
+  bool wide_slots;  // slot_mapping is i64
 };
 
 struct AppendParams {
   AppendSide k, v;
-  const i32* batch_indices;                    // [nnz]; negative: skip the row
-  const i32* positions;                        // [nnz]
-  const i32* kv_indptr;                        // [batch_size + 1]
-  const i32* kv_indices;                       // [num_indices]
-  i64 batch_indices_stride, positions_stride;  // elements
-  // Bounds: a row that leads outside them is skipped.
-  i32 nnz, num_kv_heads, batch_size, page_size, num_indices, num_pages;
+  SlotLookup to;
+  i32 num_kv_heads;
 };
 
 // Where a row goes; page -1: nowhere.
@@ -44,8 +59,19 @@ struct PageSlot {
   i32 slot;  // token within the page
 };
 
-constexpr PageSlot find_page_slot(const AppendParams& p, i64 row) {
+constexpr i64 mapped_slot(const SlotLookup& p, i64 row) {
+  const i64 at = row * p.slot_mapping_stride;
+  return p.wide_slots ? static_cast<const i64*>(p.slot_mapping)[at]
+                      : static_cast<const i32*>(p.slot_mapping)[at];
+}
+
+constexpr PageSlot find_page_slot(const SlotLookup& p, i64 row) {
   constexpr PageSlot kNowhere{-1, 0};
+  if (p.slot_mapping != nullptr) {
+    const i64 slot = mapped_slot(p, row);
+    if (slot < 0 || slot >= static_cast<i64>(p.num_pages) * p.page_size) return kNowhere;
+    return {static_cast<i32>(slot / p.page_size), static_cast<i32>(slot % p.page_size)};
+  }
   const i32 request = p.batch_indices[row * p.batch_indices_stride];
   const i32 position = p.positions[row * p.positions_stride];
   if (request < 0 || request >= p.batch_size || position < 0) return kNowhere;
@@ -56,7 +82,13 @@ constexpr PageSlot find_page_slot(const AppendParams& p, i64 row) {
   return {page, position % p.page_size};
 }
 
-// The two index functions: one thread an element.
+// Whether a row is padding, which leads nowhere on purpose.
+constexpr bool is_padding(const SlotLookup& p, i64 row) {
+  return p.slot_mapping != nullptr ? mapped_slot(p, row) < 0
+                                   : p.batch_indices[row * p.batch_indices_stride] < 0;
+}
+
+// The index functions and slot_check: one thread an element.
 struct IndexConfig {
   i32 threads = 128;
 
@@ -67,6 +99,11 @@ template <class Visitor>
 constexpr void visit_fields(const IndexConfig& c, Visitor&& visit) {
   visit("threads", c.threads);
 }
+
+struct SlotCheckParams {
+  SlotLookup slots;
+  i32* first_bad;  // [1]
+};
 
 struct BatchIndicesParams {
   const i32* append_indptr;  // [batch_size + 1]

@@ -3,66 +3,10 @@
 
 #include "attention/attention_sm80_layout.h"
 #include "attention/online_softmax.h"
-#include "attention/output_row.h"
+#include "attention/row_result.h"
 #include "attention/warp_products.h"
-#include "attention/work_tile.h"
-#include "tile/vec.h"
 
 namespace quire::kernels {
-
-// Normalised output and lse of one row, as seen by the thread that writes a part of it.
-struct RowResult {
-  float lse;      // base 2
-  float o_scale;  // what the joined, unnormalised o is multiplied with
-};
-
-// Joins (max, sum) of a row over the warps of the tokens. part_scale[j] is the factor of
-// part j's output. Without softmax the parts are added as they are, lse means nothing.
-template <AttentionConfig c>
-inline RowResult join_row(const float* row_max, const float* row_sum, int row, float to_base2,
-                          float (&part_scale)[c.warps_kv]) {
-  if constexpr (!c.softmax) {
-#pragma unroll
-    for (int j = 0; j < c.warps_kv; ++j) part_scale[j] = 1.f;
-    return {0.f, 1.f};
-  }
-  float m = tile::kNegInf;
-#pragma unroll
-  for (int j = 0; j < c.warps_kv; ++j) m = tile::max_f32(m, row_max[j * c.tile_q + row]);
-  const float offset = m == tile::kNegInf ? 0.f : m * to_base2;
-  float sum = 0.f;
-#pragma unroll
-  for (int j = 0; j < c.warps_kv; ++j) {
-    part_scale[j] =
-        tile::exp2_approx(tile::fma_f32(row_max[j * c.tile_q + row], to_base2, -offset));
-    sum += row_sum[j * c.tile_q + row] * part_scale[j];
-  }
-  if (sum == 0.f) return {tile::kNegInf, 0.f};
-  return {offset + tile::log2_approx(sum), 1.f / sum};
-}
-
-// Writes eight normalised columns of a row of the tile, and its lse when `first`.
-template <AttentionConfig c>
-inline void write_row(const AttentionParams& p, const WorkTile& t, int row, int col, float (&o)[8],
-                      RowResult result) {
-  const bool first = col == 0;
-  if (t.partial_row >= 0) {
-    const i64 partial = static_cast<i64>(t.partial_row) + row;
-    float* dst = p.partial_o + partial * c.head_dim_vo + col;
-#pragma unroll
-    for (int i = 0; i < 8; ++i) o[i] *= result.o_scale;
-    float low[4] = {o[0], o[1], o[2], o[3]};
-    float high[4] = {o[4], o[5], o[6], o[7]};
-    tile::store<4>(dst, low);
-    tile::store<4>(dst + 4, high);
-    if (first) p.partial_lse[partial] = result.lse;
-    return;
-  }
-  const int packed = t.q_begin + row;
-  const i64 token = t.first_q_row + packed / p.group_size;
-  const i64 head = t.kv_head * p.group_size + packed % p.group_size;
-  write_output_row<c>(p, token, head, col, o, result.lse, result.o_scale);
-}
 
 // Accumulators and row states of this thread to shared memory.
 template <AttentionConfig c>
@@ -108,7 +52,8 @@ inline void write_tile(const AttentionParams& p, const WorkTile& t, u8* smem, co
     const int row = i / kChunks;
     const int col = i % kChunks * 8;
     float part_scale[c.warps_kv];
-    const RowResult result = join_row<c>(row_max, row_sum, row, to_base2, part_scale);
+    const RowResult result =
+        join_row<c.softmax>(row_max + row, row_sum + row, c.tile_q, to_base2, part_scale);
     float o[8] = {};
 #pragma unroll
     for (int j = 0; j < c.warps_kv; ++j) {

@@ -6,7 +6,8 @@
 // Block:  threads of the config.
 // Smem:   plan_smem_bytes(c): one sum a thread.
 // Output: the plan of AttentionPlanParams. A request whose length is negative or more than its
-//         pages hold has no items but a merge of -1 parts, and *first_bad names the first.
+//         pages hold has no items but a merge of -1 parts (where kernels merge themselves: an item
+//         of -1 parts), and *first_bad names the first.
 //         Where the room does not suffice, which takes page_indptr that go back and forth, that is
 //         so for every request.
 // Needs:  line.batch_size <= max_batch_size, qo_len * group_size rows in one tile.
@@ -144,10 +145,12 @@ struct DevicePlan {
     tile::sync_block();
   }
 
+  int cut_merges(const LineCutSums& cuts) const { return p.line.merges_itself ? 0 : cuts.tiles; }
+
   bool fits(const LineCutSums& cuts) const {
     const i64 heads = p.line.num_kv_heads;
     return head().parts * heads + cuts.cuts <= p.max_items &&
-           head().merges * heads + cuts.tiles <= p.max_merges &&
+           head().merges * heads + cut_merges(cuts) <= p.max_merges &&
            head().partial_rows * heads + cuts.partial_rows <= p.max_partial_rows;
   }
 
@@ -168,7 +171,7 @@ struct DevicePlan {
     for_each(static_cast<i64>(batch) * p.line.num_kv_heads, [&](int i) {
       const int kv_head = i / batch, request = i % batch;
       const LineTile t = tile_of(request);
-      if (t.parts == 1) return;
+      if (t.parts == 1 || p.line.merges_itself) return;
       const LineSums& before = p.sums[request];
       p.merges[kv_head * head().merges + before.merges] =
           line_merge(t, request, kv_head, kv_head * head().partial_rows + before.partial_rows);
@@ -195,45 +198,75 @@ struct DevicePlan {
 
   void write_cut_tiles() const {
     const int tiles = head().tiles;
+    const LineCutSums all = p.cut_sums[p.line.num_workers];
+    // Parts of cut tile i, and the first partial row.
+    const auto num_parts = [&](int i) {
+      const int end = i + 1 < all.tiles ? p.cut_sums[p.first_cuts[i + 1]].cuts : all.cuts;
+      return end - p.cut_sums[p.first_cuts[i]].cuts + 1;
+    };
+    const auto first_row = [&](int i) { return p.cut_sums[p.first_cuts[i]].partial_rows; };
     for_each(p.worker_indptr[p.line.num_workers], [&](int i) {
       const int w = worker_of(i);
       const LineCut from = p.cuts[w], to = p.cuts[w + 1];
       const int index = from.tile + i - p.worker_indptr[w];
       const int request = line_request(p.sums, p.line.batch_size, &LineSums::tiles, index % tiles);
       const LineTile t = tile_of(request);
-      WorkItem item{request, index / tiles, 0, 0, t.kv_len, -1};
-      if (index == to.tile && to.step > 0) {
+      WorkItem item = line_whole_item(request, index / tiles, t.kv_len);
+      const bool cut_after = index == to.tile && to.step > 0;
+      const bool cut_before = index == from.tile && from.step > 0;
+      if (cut_after) {
         item.kv_end = (t.first_step + to.step) * p.line.tile_kv;
         item.partial_row = row_after_cut(w + 1, t.rows) - t.rows;
       }
-      if (index == from.tile && from.step > 0) {
+      if (cut_before) {
         item.kv_begin = (t.first_step + from.step) * p.line.tile_kv;
         item.partial_row = row_after_cut(w, t.rows);
       }
+      if (cut_before || cut_after) {
+        const int cut_tile = p.cut_sums[cut_before ? w + 1 : w + 2].tiles - 1;
+        item.first_partial_row = first_row(cut_tile);
+        item.num_parts = num_parts(cut_tile);
+      }
       p.items[i] = item;
     });
-    const LineCutSums all = p.cut_sums[p.line.num_workers];
-    for_each(all.tiles, [&](int i) {
-      const int w = p.first_cuts[i];
-      const int end = i + 1 < all.tiles ? p.cut_sums[p.first_cuts[i + 1]].cuts : all.cuts;
-      p.merges[head().merges * p.line.num_kv_heads + i] = {
-          p.cuts[w].request,          p.cuts[w].tile / tiles,      0, p.qo_len * p.line.group_size,
-          p.cut_sums[w].partial_rows, end - p.cut_sums[w].cuts + 1};
+    for_each(cut_merges(all), [&](int i) {
+      const LineCut& cut = p.cuts[p.first_cuts[i]];
+      p.merges[head().merges * p.line.num_kv_heads + i] = {.request = cut.request,
+                                                           .kv_head = cut.tile / tiles,
+                                                           .q_begin = 0,
+                                                           .num_rows = p.qo_len * p.line.group_size,
+                                                           .partial_row = first_row(i),
+                                                           .num_parts = num_parts(i)};
     });
   }
 
   void refuse_all() const {
-    for_each(p.line.num_workers + 1, [&](int w) { p.worker_indptr[w] = 0; });
-    const int batch = p.line.batch_size;
-    for_each(tile::min_of<i64>(static_cast<i64>(batch) * p.line.num_kv_heads, p.max_merges),
-             [&](int i) {
-               const LineTile t{.rows = p.qo_len * p.line.group_size, .kv_len = -1};
-               p.merges[i] = line_merge(t, i % batch, i / batch, 0);
-               p.kv_lens[i % batch] = -1;
-             });
+    const int batch = p.line.batch_size, workers = p.line.num_workers;
+    const bool by_items = p.line.merges_itself;
+    const i64 count = tile::min_of<i64>(static_cast<i64>(batch) * p.line.num_kv_heads,
+                                        by_items ? p.max_items : p.max_merges);
+    for_each(workers + 1, [&](int w) {
+      p.worker_indptr[w] = by_items ? static_cast<int>(count * w / workers) : 0;
+    });
+    for_each(count, [&](int i) {
+      const LineTile t = line_tile(p.line, p.qo_len, -1);
+      if (by_items) {
+        p.items[i] = line_whole_item(i % batch, i / batch, t.kv_len);
+      } else {
+        p.merges[i] = line_merge(t, i % batch, i / batch, 0);
+      }
+      p.kv_lens[i % batch] = -1;
+    });
     if (tile::thread_index() != 0) return;
-    *p.merge_count = batch * p.line.num_kv_heads;
+    *p.merge_count = by_items ? 0 : static_cast<int>(count);
     if (batch > 0) *p.first_bad = 0;
+  }
+
+  // The parts of a tile are counted as they arrive.
+  void clear_counters(const LineCutSums& cuts) const {
+    const i64 rows = static_cast<i64>(head().partial_rows) * p.line.num_kv_heads;
+    const i64 used = (rows + cuts.partial_rows + 1) / 2;
+    if (p.line.merges_itself) for_each(used, [&](int i) { p.counters[i] = 0; });
   }
 };
 
@@ -255,6 +288,7 @@ inline void attention_plan(const AttentionPlanParams& p) {
     plan.refuse_all();
     return;
   }
+  plan.clear_counters(cuts);
   plan.write_merges();
   if (cut) {
     plan.write_cut_tiles();
@@ -262,7 +296,7 @@ inline void attention_plan(const AttentionPlanParams& p) {
     plan.write_parts();
   }
   if (tile::thread_index() == 0) {
-    *p.merge_count = plan.head().merges * p.line.num_kv_heads + cuts.tiles;
+    *p.merge_count = plan.head().merges * p.line.num_kv_heads + plan.cut_merges(cuts);
   }
 }
 

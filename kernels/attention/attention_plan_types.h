@@ -34,6 +34,7 @@ struct AttentionPlanParams {
 
   // The plan.
   WorkItem* items;     // [max_items]
+  u32* counters;       // [ceil(max_partial_rows / 2)], become 0; only where line.merges_itself
   i32* worker_indptr;  // [num_workers + 1]
   MergeItem* merges;   // [max_merges]
   i32* merge_count;    // [1]

@@ -2,16 +2,17 @@
 //
 // Grid:   num_workers thread blocks, one a multiprocessor; block w takes the work items
 //         [worker_indptr[w], worker_indptr[w + 1]).
-// Block:  a producer warpgroup, with 8 bits one that transposes V, then tile_q / 64 consumer
-//         warpgroups of 64 packed rows each.
+// Block:  a producer warpgroup, with KV of 8 bits one that converts it or transposes V, then
+//         tile_q / 64 consumer warpgroups of 64 packed rows each.
 // Smem:   sm90_layout(c).bytes: rings of q, k and v, the items in flight, barriers.
 // Output: out and lse, or partial_o and partial_lse of split tiles; every row of every item.
-// Needs:  sm_90a; q, k, v of one 16-bit type, or f8e4m3 and c.aligned: rows of q, k, v, out 16-byte
-//         aligned.
+// Needs:  sm_90a; q, k, v of one 16-bit type or f8e4m3, or k and v of 8 bits; c.aligned: rows of q,
+//         k, v, out 16-byte aligned.
 #pragma once
 
 #include "attention/attention_sm90_boxes.h"
 #include "attention/attention_sm90_consumer.h"
+#include "attention/attention_sm90_convert.h"
 #include "attention/attention_sm90_rows.h"
 #include "attention/attention_sm90_transpose.h"
 
@@ -42,12 +43,15 @@ __forceinline__ void attention_sm90(const AttentionSm90Params& params) {
   } else if (warp >= 4 * kLayout.first_consumer) {
     tile::take_registers<kLayout.consumer_registers>();
     float to_base2 = 0.f;
-    if constexpr (!is_fp8(c.q_dtype)) to_base2 = Logits<c>::to_base2(params.attention);
+    if constexpr (!is_fp8(c.kv_dtype)) to_base2 = Logits<c>::to_base2(params.attention);
     const int warpgroup = warp / 4 - kLayout.first_consumer;
     Sm90Consumer<c>{params, smem, warpgroup, warp % 4, to_base2}.run();
-  } else if constexpr (kLayout.raw_v_stages > 0) {
-    tile::release_registers<kLayout.transposer_registers>();
+  } else if constexpr (sm90_transposes(c)) {
+    tile::release_registers<kLayout.preparer_registers>();
     Sm90Transposer<c>{params, smem, warp % 4}.run();
+  } else if constexpr (sm90_converts(c)) {
+    tile::release_registers<kLayout.preparer_registers>();
+    Sm90Converter<c>{params, smem, warp % 4}.run();
   }
 }
 

@@ -21,6 +21,12 @@ struct Sm90BoxProducer {
     for (int count = 0;; ++count) {
       const Sm90Item& t = smem.wait_item(count);
       const int stage = count % kLayout.q_stages;
+      const int token = t.first_q_row + t.first_token;
+      if (kLayout.q_stages == 1 && t.num_tiles > 0) {  // it cannot come before it is needed
+        for (int panel = 0; panel < kLayout.qk_panels; ++panel) {
+          tile::tma::prefetch_4d(params.q, panel * kLayout.panel_columns, 0, token, t.kv_head);
+        }
+      }
       smem.q_empty(stage).wait((count / kLayout.q_stages & 1) ^ 1);
       tile::Mbarrier& full = smem.q_full(stage);
       if (t.num_tiles == 0) {
@@ -31,8 +37,7 @@ struct Sm90BoxProducer {
 #pragma unroll
       for (int panel = 0; panel < kLayout.qk_panels; ++panel) {
         tile::tma::load_4d(smem.q(stage) + panel * (c.tile_q * 128), params.q, full,
-                           panel * kLayout.panel_columns, 0, t.first_q_row + t.first_token,
-                           t.kv_head);
+                           panel * kLayout.panel_columns, 0, token, t.kv_head);
       }
     }
   }
@@ -42,7 +47,7 @@ struct Sm90BoxProducer {
   template <bool is_v>
   __forceinline__ void load_kv() const {
     constexpr int kStages = Sm90Smem<c>::template kv_stages<is_v>();
-    constexpr int kPanels = is_v ? kLayout.vo_panels : kLayout.qk_panels;
+    constexpr int kPanels = is_v ? kLayout.v_panels : kLayout.k_panels;
     constexpr int kBytes = kPanels * c.tile_kv * 128;
     const AttentionParams& p = params.attention;
     const int lane = tile::lane_index();
@@ -68,7 +73,7 @@ struct Sm90BoxProducer {
         if (row < c.tile_kv) {
           const int panel = lane % kPanels;
           tile::tma::load_4d(to.data + panel * (c.tile_kv * 128) + row * 128,
-                             is_v ? params.v : params.k, to.full, panel * kLayout.panel_columns,
+                             is_v ? params.v : params.k, to.full, panel * kLayout.kv_panel_columns,
                              slot, t.kv_head, page);
         }
         ring.advance();

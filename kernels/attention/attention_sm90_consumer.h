@@ -44,9 +44,9 @@ struct Sm90Consumer {
 
   const AttentionSm90Params& params;
   const Sm90Smem<c> smem;
-  const int warpgroup;   // among the consumers
-  const int warp;        // in the warpgroup
-  const float to_base2;  // of all rows and items; 8 bits: see row_to_base2
+  const int warpgroup;  // among the consumers
+  const int warp;       // in the warpgroup
+  float to_base2;       // of all rows; with KV of 8 bits the item's, q of 8 bits: row_to_base2
 
   float s[c.tile_kv / 2];
   float o[c.head_dim_vo / 2];
@@ -67,13 +67,15 @@ struct Sm90Consumer {
   // Of the tile, this warp's.
   __forceinline__ int first_row() const { return warpgroup * 64 + warp * 16; }
 
-  // The right to issue matrix work passes round the warpgroups, so that the softmax of one runs
-  // under the matrix work of another.
+  // The right to issue matrix work passes round three warpgroups, so that the softmax of one runs
+  // under the matrix work of another. Two find their rhythm alone: turns cost them 3 to 5 %, while
+  // three lose up to 10 % without (head_dim 128 and 64, H100).
+  static constexpr bool kTurns = kWarpgroups > 2;
   __forceinline__ void take_turn() const {
-    if constexpr (kWarpgroups > 1) tile::named_barrier_sync<256>(1 + warpgroup);
+    if constexpr (kTurns) tile::named_barrier_sync<256>(1 + warpgroup);
   }
   __forceinline__ void pass_turn() const {
-    if constexpr (kWarpgroups > 1) {
+    if constexpr (kTurns) {
       tile::named_barrier_arrive<256>(warpgroup + 1 == kWarpgroups ? 1 : 2 + warpgroup);
     }
   }
@@ -108,26 +110,33 @@ struct Sm90Consumer {
 
   // O (+)= P V
   __forceinline__ void issue_output(bool accumulate) {
+    // V of 16 bits lies by tokens, of 8 bits by columns.
     const u64 values = tile::wgmma::descriptor(smem.v(v_ring.stage), kFp8 ? 0 : c.tile_kv * 128);
+    constexpr int kStepBytes = kFp8 ? 32 : 16 * 128;
+    // One product of more than 128 columns takes more than the 128 registers that 512 threads
+    // start with.
+    constexpr bool kTwo = kLayout.threads > 384 && c.head_dim_vo > 128;
+    constexpr int kFirst = kTwo ? 128 : c.head_dim_vo, kRest = c.head_dim_vo - kFirst;
+    constexpr int kRestBytes = kFp8 ? kFirst * 128 : kFirst / 64 * (c.tile_kv * 128);
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
-      if constexpr (kFp8) {
-        // One product of more than 128 columns takes more than the 128 registers of the launch.
-        constexpr int kFirst = c.head_dim_vo < 128 ? c.head_dim_vo : 128;
-        const u64 b = tile::wgmma::advance(values, step * 32);
-        float(&first)[kFirst / 2] = reinterpret_cast<float(&)[kFirst / 2]>(o[0]);
-        tile::Wgmma<T, kFirst>::rs(first, p[step], b, step > 0 || accumulate);
-        if constexpr (constexpr int kRest = c.head_dim_vo - kFirst; kRest > 0) {
-          float(&rest)[kRest / 2] = reinterpret_cast<float(&)[kRest / 2]>(o[kFirst / 2]);
-          tile::Wgmma<T, kRest>::rs(rest, p[step], tile::wgmma::advance(b, kFirst * 128),
-                                    step > 0 || accumulate);
-        }
-      } else {
-        const u64 b = tile::wgmma::advance(values, step * (16 * 128));
-        tile::Wgmma<T, c.head_dim_vo>::template rs<true>(o, p[step], b, step > 0 || accumulate);
+      const u64 b = tile::wgmma::advance(values, step * kStepBytes);
+      multiply<0, kFirst>(step, b, accumulate);
+      if constexpr (kRest > 0) {
+        multiply<kFirst, kRest>(step, tile::wgmma::advance(b, kRestBytes), accumulate);
       }
     }
     tile::wgmma::commit();
+  }
+  // `columns` of O, from `first` on, in one k-step.
+  template <int first, int columns>
+  __forceinline__ void multiply(int step, u64 values, bool accumulate) {
+    float(&part)[columns / 2] = reinterpret_cast<float(&)[columns / 2]>(o[first / 2]);
+    if constexpr (kFp8) {
+      tile::Wgmma<T, columns>::rs(part, p[step], values, step > 0 || accumulate);
+    } else {
+      tile::Wgmma<T, columns>::template rs<true>(part, p[step], values, step > 0 || accumulate);
+    }
   }
 
   // Begins with the rows of an item.
@@ -136,8 +145,9 @@ struct Sm90Consumer {
     tile = tile::warp::shuffle(t.num_tiles, 0);
     plain_first = tile::warp::shuffle(t.plain_first[warpgroup], 0);
     plain_last = tile::warp::shuffle(t.plain_last[warpgroup], 0);
+    const AttentionParams& a = params.attention;
+    if constexpr (sm90_converts(c)) to_base2 = Logits<c>::to_base2(a, t.kv_head);
     if constexpr (kFp8) {
-      const AttentionParams& a = params.attention;
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         row_to_base2[r] = Logits<c>::to_base2(a, t.kv_head);
@@ -167,7 +177,7 @@ struct Sm90Consumer {
     smem.v_full(v_ring.stage).wait(v_ring.parity);
     constexpr int kThreads = kWarpgroups * tile::kWarpgroupSize;
     const int begin = tile::max_of(v_rows, 0) * 8, end = c.tile_kv * 8;
-    const int thread = tile::thread_index() - tile::kWarpgroupSize;
+    const int thread = tile::thread_index() - kLayout.first_consumer * tile::kWarpgroupSize;
 #pragma unroll 1
     for (int panel = 0; panel < kLayout.vo_panels; ++panel) {
       auto* chunks =

@@ -7,28 +7,32 @@ namespace quire::kernels {
 
 struct Sm90Layout {
   i32 consumers;  // warpgroups, 64 rows each; the others come before them
-  // Warpgroups before the consumers: the producer, and with 8 bits one that transposes V.
+  // Warpgroups before the consumers: the producer, and with KV of 8 bits one that prepares it.
   i32 first_consumer;
   i32 threads;
-  i32 producer_registers, transposer_registers, consumer_registers;  // a thread
+  i32 producer_registers, preparer_registers, consumer_registers;  // a thread
   i32 q_stages, k_stages, v_stages;
-  i32 raw_v_stages;  // of V as it comes, before it is transposed; 0: it is used as it comes
+  // Of K and V as they come, before V is transposed or both are converted; 0: used as they come.
+  i32 raw_k_stages, raw_v_stages;
   // Output leaves through the stage of q of its item, which nothing else needs any more by then.
   bool stages_out;
   // Tiles are panels of 128 bytes a row, 64 columns or 128 of 8 bits; the last panel may be used in
-  // part. out_panels: of 64 columns always.
-  i32 panel_columns;
-  i32 qk_panels, vo_panels, out_panels;
-  i32 q_stage_bytes, k_stage_bytes, v_stage_bytes, raw_v_stage_bytes;
+  // part. The first three for q, k and v as they are multiplied, then as k and v come; out_panels:
+  // of 64 columns always.
+  i32 panel_columns, qk_panels, vo_panels;
+  i32 kv_panel_columns, k_panels, v_panels;
+  i32 out_panels;
+  i32 q_stage_bytes, k_stage_bytes, v_stage_bytes, raw_k_stage_bytes, raw_v_stage_bytes;
   // Byte offsets.
   i32 q;      // [q_stages][qk_panels][tile_q][panel_columns]
   i32 k;      // [k_stages][qk_panels][tile_kv][panel_columns]
   i32 v;      // [v_stages][vo_panels][tile_kv][64]; 8 bits: [v_stages][head_dim_vo][128 tokens]
-  i32 raw_v;  // [raw_v_stages][vo_panels][tile_kv][128]
+  i32 raw_k;  // [raw_k_stages][k_panels][tile_kv][128]
+  i32 raw_v;  // [raw_v_stages][v_panels][tile_kv][128]
   i32 items;  // Sm90Item [kSm90ItemSlots]
   i32 item_full, item_empty;                              // Mbarrier [kSm90ItemSlots]
   i32 q_full, q_empty, k_full, k_empty, v_full, v_empty;  // Mbarrier [stages]
-  i32 raw_v_full, raw_v_empty;                            // Mbarrier [raw_v_stages]
+  i32 raw_k_full, raw_k_empty, raw_v_full, raw_v_empty;   // Mbarrier [raw stages]
   i32 bytes;
 };
 
@@ -39,40 +43,57 @@ constexpr i32 kSm90ItemBytes = 128;     // room for an Sm90Item
 // successor looked up.
 constexpr i32 kSm90ItemSlots = 4;
 
-constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {
-  Sm90Layout l{};
-  l.consumers = c.tile_q / 64;
-  const bool transposes = size_bytes(c.kv_dtype) == 1;
-  l.first_consumer = transposes ? 2 : 1;
-  l.threads = 128 * (l.first_consumer + l.consumers);
+// Does V of 8 bits come to be transposed, for products of 8 bits?
+constexpr bool sm90_transposes(const AttentionConfig& c) { return is_fp8(c.q_dtype); }
+// Do K and V of 8 bits come to be converted to the 16 bits of q?
+constexpr bool sm90_converts(const AttentionConfig& c) {
+  return is_fp8(c.kv_dtype) && !is_fp8(c.q_dtype);
+}
+
+constexpr void set_registers(const AttentionConfig& c, Sm90Layout& l) {
   // 64 K registers a block of at most 4 warpgroups; multiples of 8.
   // At most 504 for three warpgroups, 512 for two or four. Gathering takes registers, boxes few.
   const bool one = l.consumers == 1, three = l.consumers == 3;
-  l.producer_registers = one ? 160 : three ? 32 : c.boxes ? 40 : 88;
-  l.consumer_registers = one ? 240 : three ? 160 : c.boxes ? 232 : 208;
-  if (transposes) {
-    l.producer_registers = c.boxes ? 40 : 96;
-    l.transposer_registers = 48;
-    l.consumer_registers = one ? 240 : c.boxes ? 208 : 184;
+  l.producer_registers = one ? 160 : three ? 32 : c.boxes ? 40 : 72;
+  l.consumer_registers = one ? 240 : three ? 160 : c.boxes ? 232 : 216;
+  if (l.first_consumer == 2) {
+    l.producer_registers = c.boxes ? 40 : 64;
+    l.preparer_registers = one ? 96 : c.boxes ? 56 : 48;
+    l.consumer_registers = one ? 240 : c.boxes ? 208 : 200;
   }
-  l.panel_columns = 128 / size_bytes(c.kv_dtype);
-  l.qk_panels = (c.head_dim_qk + l.panel_columns - 1) / l.panel_columns;
-  l.vo_panels = (c.head_dim_vo + l.panel_columns - 1) / l.panel_columns;
-  l.out_panels = (c.head_dim_vo + 63) / 64;
+}
+
+constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {
+  Sm90Layout l{};
+  const bool transposes = sm90_transposes(c), converts = sm90_converts(c);
+  l.consumers = c.tile_q / 64;
+  l.first_consumer = transposes || converts ? 2 : 1;
+  l.threads = 128 * (l.first_consumer + l.consumers);
+  set_registers(c, l);
+  const auto panels = [](i32 head_dim, i32 columns) { return (head_dim + columns - 1) / columns; };
+  l.panel_columns = 128 / size_bytes(c.q_dtype);
+  l.qk_panels = panels(c.head_dim_qk, l.panel_columns);
+  l.vo_panels = panels(c.head_dim_vo, l.panel_columns);
+  l.kv_panel_columns = 128 / size_bytes(c.kv_dtype);
+  l.k_panels = panels(c.head_dim_qk, l.kv_panel_columns);
+  l.v_panels = panels(c.head_dim_vo, l.kv_panel_columns);
+  l.out_panels = panels(c.head_dim_vo, 64);
   l.q_stage_bytes = c.tile_q * l.qk_panels * 128;
   l.k_stage_bytes = c.tile_kv * l.qk_panels * 128;
-  l.v_stage_bytes = c.tile_kv * l.vo_panels * 128;
-  l.k_stages = c.num_stages;
-  l.v_stages = c.num_stages > 2 ? c.num_stages - 1 : c.num_stages;
-  if (transposes) {
-    l.v_stages = l.raw_v_stages = 2;
-    l.raw_v_stage_bytes = l.v_stage_bytes;
-    l.v_stage_bytes = c.head_dim_vo * 128;
-  }
+  l.v_stage_bytes = transposes ? c.head_dim_vo * 128 : c.tile_kv * l.vo_panels * 128;
+  l.raw_k_stage_bytes = converts ? c.tile_kv * l.k_panels * 128 : 0;
+  l.raw_v_stage_bytes = transposes || converts ? c.tile_kv * l.v_panels * 128 : 0;
+  // The third stage goes to what is longer on its way or in use: gathered V comes late.
+  const bool third = c.num_stages > 2;
+  l.k_stages = third && !c.boxes && !transposes ? c.num_stages - 1 : c.num_stages;
+  l.v_stages = third && c.boxes ? c.num_stages - 1 : c.num_stages;
+  if (transposes) l.v_stages = l.raw_v_stages = 2;
+  if (converts) l.k_stages = l.v_stages = 2, l.raw_k_stages = l.raw_v_stages = c.num_stages - 1;
   const i32 kv_bytes = l.k_stages * l.k_stage_bytes + l.v_stages * l.v_stage_bytes +
-                       l.raw_v_stages * l.raw_v_stage_bytes;
-  const i32 small_bytes = kSm90ItemSlots * kSm90ItemBytes +
-                          2 * 8 * (kSm90ItemSlots + 2 + l.k_stages + l.v_stages + l.raw_v_stages);
+                       l.raw_k_stages * l.raw_k_stage_bytes + l.raw_v_stages * l.raw_v_stage_bytes;
+  const i32 small_bytes =
+      kSm90ItemSlots * kSm90ItemBytes +
+      2 * 8 * (kSm90ItemSlots + 2 + l.k_stages + l.v_stages + l.raw_k_stages + l.raw_v_stages);
   // Rows of 8 bits leave room for those of out where shared memory is large enough.
   const i32 out_bytes = c.tile_q * l.out_panels * 128;
   if (transposes && c.boxes && size_bytes(c.o_dtype) == 2 && out_bytes > l.q_stage_bytes &&
@@ -86,7 +107,8 @@ constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {
   l.q = 0;
   l.k = l.q + l.q_stages * l.q_stage_bytes;
   l.v = l.k + l.k_stages * l.k_stage_bytes;
-  l.raw_v = l.v + l.v_stages * l.v_stage_bytes;
+  l.raw_k = l.v + l.v_stages * l.v_stage_bytes;
+  l.raw_v = l.raw_k + l.raw_k_stages * l.raw_k_stage_bytes;
   l.items = l.raw_v + l.raw_v_stages * l.raw_v_stage_bytes;
   l.item_full = l.items + kSm90ItemSlots * kSm90ItemBytes;
   l.item_empty = l.item_full + 8 * kSm90ItemSlots;
@@ -96,24 +118,28 @@ constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {
   l.k_empty = l.k_full + 8 * l.k_stages;
   l.v_full = l.k_empty + 8 * l.k_stages;
   l.v_empty = l.v_full + 8 * l.v_stages;
-  l.raw_v_full = l.v_empty + 8 * l.v_stages;
+  l.raw_k_full = l.v_empty + 8 * l.v_stages;
+  l.raw_k_empty = l.raw_k_full + 8 * l.raw_k_stages;
+  l.raw_v_full = l.raw_k_empty + 8 * l.raw_k_stages;
   l.raw_v_empty = l.raw_v_full + 8 * l.raw_v_stages;
   l.bytes = l.raw_v_empty + 8 * l.raw_v_stages;
   return l;
 }
 
-// Of configurations with 8 bits: k-steps of the second product are 32 tokens.
-constexpr bool sm90_fp8_valid(const AttentionConfig& c) {
-  return c.q_dtype == DType::f8e4m3 && c.aligned && c.softmax && c.tile_kv % 32 == 0 &&
-         c.tile_kv >= 64 && c.tile_q <= 128;
+constexpr bool sm90_dtypes_valid(const AttentionConfig& c) {
+  if (sm90_transposes(c)) {  // k-steps of the second product are 32 tokens
+    return c.q_dtype == DType::f8e4m3 && c.kv_dtype == c.q_dtype && c.softmax &&
+           c.tile_kv % 32 == 0 && c.tile_kv >= 64 && c.tile_q <= 128;
+  }
+  return size_bytes(c.q_dtype) == 2 &&
+         (sm90_converts(c) ? c.tile_q <= 128 : c.kv_dtype == c.q_dtype);
 }
 
 constexpr bool sm90_config_valid(const AttentionConfig& c) {
   return c.kernel == AttentionKernel::sm90 && c.head_dim_qk % 16 == 0 && c.head_dim_vo % 16 == 0 &&
          c.head_dim_qk <= 256 && c.head_dim_vo <= 256 && c.tile_q % 64 == 0 && c.tile_q <= 192 &&
          c.tile_kv % 16 == 0 && c.tile_kv <= 128 && c.warps_q * 16 == c.tile_q && c.warps_kv == 1 &&
-         c.row_tiles == 1 && (c.aligned || !c.boxes) && c.num_stages >= 2 &&
-         c.q_dtype == c.kv_dtype && (size_bytes(c.q_dtype) == 2 || sm90_fp8_valid(c)) &&
+         c.row_tiles == 1 && (c.aligned || !c.boxes) && c.num_stages >= 2 && sm90_dtypes_valid(c) &&
          sm90_layout(c).bytes <= kSm90MaxSmemBytes;
 }
 

@@ -1,7 +1,6 @@
 // The producer of attention_sm90 where boxes do not fit: pages that are not multiples of 16 rows,
-// rows that are not aligned. Four warps gather row by row, absent rows as zeros: warps 0 and 1
-// every second tile of K, warps 2 and 3 of V, so that one has time to wait for what it has asked
-// for; each a quarter of q.
+// rows that are not aligned. Four warps gather row by row, absent rows as zeros: warps 0 and 1 half
+// of every tile of K each, warps 2 and 3 of V, each a quarter of q.
 #pragma once
 
 #include "attention/attention_sm90_smem.h"
@@ -14,54 +13,44 @@ template <AttentionConfig c>
 struct Sm90RowProducer {
   static constexpr Sm90Layout kLayout = sm90_layout(c);
   static constexpr int kBlock = 32;  // rows a warp gathers at a time, one looked up by each lane
-  static constexpr int kAtOnce = c.aligned ? 4 : 1;  // rows of it that a lane has addresses of
-  static constexpr int kBlocks = (c.tile_kv + kBlock - 1) / kBlock;  // of a tile of K or V
-  static constexpr int kChunk = 16 / size_bytes(c.q_dtype);          // elements copied at a time
-  using Element = tile::word_t<size_bytes(c.q_dtype)>;
+  // Of a tile of K or V, for a warp: every second one.
+  static constexpr int kBlocks = (c.tile_kv + 2 * kBlock - 1) / (2 * kBlock);
+  static constexpr int kChunkBytes = 16;  // copied at a time
 
   const AttentionSm90Params& params;
   const Sm90Smem<c> smem;
   const int warp;
   tile::Mbarrier* pending = nullptr;  // of the buffer that consumers have not heard of
 
-  // The block of rows from `first` on of a tile of `rows` rows. source: this lane's row of it, or
-  // null. Eight lanes copy the 128 bytes that a row has of a panel: whole sectors, all banks, and
-  // one exchange of the address serves every panel. Rows of 8 bits end in zeros where their last
-  // k-step does not end.
-  template <int rows, int chunks>
-  __forceinline__ void gather(u8* stage, int first, const Element* source) const {
+  // Rows of a tensor: one begins `unit` bytes times its number after `first`.
+  struct Rows {
+    const u8* first;
+    u32 unit;
+  };
+  static constexpr u32 kAbsent = ~0u;  // number of a row that is not there
+
+  // The block of rows from `first` on of a tile of `rows` rows. number: of this lane's row of it.
+  // Eight lanes copy the 128 bytes that a row has of a panel: whole sectors, all banks, and one
+  // exchange of the number serves every panel. Rows of 8 bits end in zeros where their last k-step
+  // does not end.
+  template <int rows, int chunks, class Element>
+  __forceinline__ void gather(u8* stage, int first, const Rows& from, u32 number) const {
     constexpr int kPadded = is_fp8(c.q_dtype) ? chunks + chunks % 2 : chunks;
     const int lane = tile::lane_index();
-    constexpr u64 kAbsent = 1;  // addresses are even: 8 bits come in aligned rows only
-    const auto present = reinterpret_cast<u64>(source);
-    const u64 address = present ? present : reinterpret_cast<u64>(params.attention.q) | kAbsent;
-    const u32 low = static_cast<u32>(address), high = static_cast<u32>(address >> 32);
+    const u8* chunk_of_first = from.first + lane % 8 * kChunkBytes;
 #pragma unroll(c.aligned ? kBlock / 4 : 1)
-    for (int i = 0; i < kBlock / 4; i += kAtOnce) {
-      // Addresses come before copies: in turns they would wait for each other.
-      const u16* src[kAtOnce];
-      bool valid[kAtOnce];
-#pragma unroll
-      for (int j = 0; j < kAtOnce; ++j) {
-        const int row = 4 * (i + j) + lane / 8;
-        const u64 from =
-            static_cast<u64>(tile::warp::shuffle(high, row)) << 32 | tile::warp::shuffle(low, row);
-        valid[j] = !(from & kAbsent);
-        src[j] = reinterpret_cast<const u16*>(from & ~kAbsent) + lane % 8 * 8;
-      }
-#pragma unroll
-      for (int j = 0; j < kAtOnce; ++j) {
-        const int row = 4 * (i + j) + lane / 8;
-        if (rows % kBlock != 0 && first + row >= rows) continue;
-        u8* dst = stage + (first + row) * 128 + (lane % 8 ^ row % 8) * 16;
+    for (int i = 0; i < kBlock / 4; ++i) {
+      const int row = 4 * i + lane / 8;
+      if (rows % kBlock != 0 && first + row >= rows) continue;  // by all lanes of a quarter
+      const u32 source = tile::warp::shuffle(number, row);
+      const u8* src = chunk_of_first + static_cast<u64>(source) * from.unit;
+      u8* dst = stage + (first + row) * 128 + (lane % 8 ^ row % 8) * 16;
 #pragma unroll(c.aligned ? 4 : 1)
-        for (int panel = 0; panel * 8 < kPadded; ++panel) {
-          if (kPadded % 8 != 0 && panel * 8 + lane % 8 >= kPadded) continue;
-          const bool padding = kPadded > chunks && panel * 8 + lane % 8 >= chunks;
-          copy_chunk<c.aligned>(reinterpret_cast<u16*>(dst + panel * (rows * 128)),
-                                padding ? src[j] - lane % 8 * 8 : src[j] + panel * 64,
-                                valid[j] && !padding);
-        }
+      for (int panel = 0; panel * 8 < kPadded; ++panel) {
+        if (kPadded % 8 != 0 && panel * 8 + lane % 8 >= kPadded) continue;
+        const bool padding = kPadded > chunks && panel * 8 + lane % 8 >= chunks;
+        copy_chunk<c.aligned, Element>(dst + panel * (rows * 128), src + panel * (8 * kChunkBytes),
+                                       source != kAbsent && !padding);
       }
     }
   }
@@ -92,13 +81,14 @@ struct Sm90RowProducer {
 #pragma unroll 1
     for (int first = warp * kBlock; first < c.tile_q; first += 4 * kBlock) {
       const int row = first + tile::lane_index();
-      const Element* source = nullptr;
+      u32 number = kAbsent;
       if (row < t.num_rows) {
         const PackedRow at = packed_row(t, row, p.group_size);
-        source = static_cast<const Element*>(p.q) + (t.first_q_row + at.token) * p.q_token_stride +
-                 at.head * p.q_head_stride;
+        number = params.q_rows.number(t.first_q_row + at.token, at.head);
       }
-      gather<c.tile_q, c.head_dim_qk / kChunk>(smem.q(stage), first, source);
+      using Element = tile::word_t<size_bytes(c.q_dtype)>;
+      gather<c.tile_q, c.head_dim_qk * sizeof(Element) / kChunkBytes, Element>(
+          smem.q(stage), first, {static_cast<const u8*>(p.q), params.q_rows.unit}, number);
     }
     asked_for(smem.q_full(stage));
   }
@@ -107,6 +97,9 @@ struct Sm90RowProducer {
   __forceinline__ int page_entry(int token) const {
     return params.page_shift >= 0 ? token >> params.page_shift : token / params.attention.page_size;
   }
+
+  // First row in the tile of the warp's block i.
+  __forceinline__ int block_row(int i) const { return (2 * i + warp % 2) * kBlock; }
 
   // Where this lane's rows of a tile are, one in every block: the page, -1 where there is no row.
   struct Pages {
@@ -117,39 +110,41 @@ struct Sm90RowProducer {
     Pages pages;
 #pragma unroll
     for (int i = 0; i < kBlocks; ++i) {
-      const int token = t.kv_begin + tile * c.tile_kv + i * kBlock + tile::lane_index();
+      const int token = t.kv_begin + tile * c.tile_kv + block_row(i) + tile::lane_index();
       pages.id[i] = token >= t.kv_available ? -1
                     : p.page_size == 0      ? 0
                                             : p.kv_indices[t.kv_base + page_entry(token)];
     }
     return pages;
   }
-  // The row of block i: its first element, or null.
-  template <bool is_v>
-  __forceinline__ const Element* row_of(const Sm90Item& t, int tile, const Pages& pages,
-                                        int i) const {
+  // The number of the row of block i.
+  __forceinline__ u32 number_of(const Sm90Item& t, const RowNumbers& rows, int tile,
+                                const Pages& pages, int i) const {
     const AttentionParams& p = params.attention;
-    const int token = t.kv_begin + tile * c.tile_kv + i * kBlock + tile::lane_index();
-    const auto* head = static_cast<const Element*>(is_v ? p.v : p.k) +
-                       t.kv_head * (is_v ? p.v_head_stride : p.k_head_stride);
-    const i64 token_stride = is_v ? p.v_token_stride : p.k_token_stride;
-    if (pages.id[i] < 0) return nullptr;
-    if (p.page_size == 0) return head + (static_cast<i64>(t.kv_base) + token) * token_stride;
-    if (pages.id[i] >= p.num_pages) return nullptr;
-    return head + pages.id[i] * (is_v ? p.v_page_stride : p.k_page_stride) +
-           (token - page_entry(token) * p.page_size) * token_stride;
+    const int token = t.kv_begin + tile * c.tile_kv + block_row(i) + tile::lane_index();
+    if (pages.id[i] < 0) return kAbsent;
+    if (p.page_size == 0) return rows.number(0, t.kv_base + token);
+    if (pages.id[i] >= p.num_pages) return kAbsent;
+    return rows.number(pages.id[i], token - page_entry(token) * p.page_size);
   }
 
   template <bool is_v>
   __forceinline__ void load_tile(const Sm90Item& t, int tile, const Pages& pages, int count) {
     constexpr int kStages = Sm90Smem<c>::template kv_stages<is_v>();
-    constexpr int kChunks = (is_v ? c.head_dim_vo : c.head_dim_qk) / kChunk;
+    using Element = tile::word_t<size_bytes(c.kv_dtype)>;
+    constexpr int kBytes = (is_v ? c.head_dim_vo : c.head_dim_qk) * sizeof(Element);
+    const AttentionParams& p = params.attention;
+    const RowNumbers& rows = is_v ? params.v_rows : params.k_rows;
+    const i64 head = t.kv_head * (is_v ? p.v_head_stride : p.k_head_stride) * i64{sizeof(Element)};
+    const Rows from{static_cast<const u8*>(is_v ? p.v : p.k) + head, rows.unit};
     const int stage = count % kStages;
     const auto to = [&] { return smem.template kv_stage<is_v>(stage); };
     wait_empty(to().empty, (count / kStages & 1) ^ 1);
 #pragma unroll
     for (int i = 0; i < kBlocks; ++i) {
-      gather<c.tile_kv, kChunks>(to().data, i * kBlock, row_of<is_v>(t, tile, pages, i));
+      if (c.tile_kv % (2 * kBlock) != 0 && block_row(i) >= c.tile_kv) continue;
+      gather<c.tile_kv, kBytes / kChunkBytes, Element>(to().data, block_row(i), from,
+                                                       number_of(t, rows, tile, pages, i));
     }
     asked_for(to().full);
   }
@@ -173,14 +168,12 @@ struct Sm90RowProducer {
       load_q(t, stage);
       if (looks_up) index = hand_out_item<c>(params, smem, index + 1, count + 1);
       const int of_item = t.num_tiles;  // after the last one the item may be gone
-      int i = of_item - 1 - (num_tiles % 2 != warp % 2);
-      Pages pages = find(t, tile::max_of(i, 0));
-      for (; i >= 0; i -= 2) {
-        const Pages next = find(t, tile::max_of(i - 2, 0));  // on its way while this tile is
-        load_tile<is_v>(t, i, pages, num_tiles + of_item - 1 - i);
+      Pages pages = find(t, of_item - 1);
+      for (int i = of_item - 1; i >= 0; --i) {
+        const Pages next = find(t, tile::max_of(i - 1, 0));  // on its way while this tile is
+        load_tile<is_v>(t, i, pages, num_tiles++);
         pages = next;
       }
-      num_tiles += of_item;
     }
   }
 

@@ -64,6 +64,9 @@ struct Sm90Smem {
   __forceinline__ u8* v(int stage) const {
     return base + kLayout.v + stage * kLayout.v_stage_bytes;
   }
+  __forceinline__ u8* raw_k(int stage) const {
+    return base + kLayout.raw_k + stage * kLayout.raw_k_stage_bytes;
+  }
   __forceinline__ u8* raw_v(int stage) const {
     return base + kLayout.raw_v + stage * kLayout.raw_v_stage_bytes;
   }
@@ -71,7 +74,7 @@ struct Sm90Smem {
     return *reinterpret_cast<Sm90Item*>(base + kLayout.items + slot * kSm90ItemBytes);
   }
   // full: one thread of the producer arrives, or all that gather rows. empty: the consumers' warps
-  // do. raw_v_empty and, where V is transposed, v_full: the warps that transpose.
+  // do. Empty raw ones, and full ones made of those: the warps that transpose or convert.
   __forceinline__ tile::Mbarrier& item_full(int slot) const {
     return barrier(kLayout.item_full, slot);
   }
@@ -90,6 +93,12 @@ struct Sm90Smem {
   __forceinline__ tile::Mbarrier& v_empty(int stage) const {
     return barrier(kLayout.v_empty, stage);
   }
+  __forceinline__ tile::Mbarrier& raw_k_full(int stage) const {
+    return barrier(kLayout.raw_k_full, stage);
+  }
+  __forceinline__ tile::Mbarrier& raw_k_empty(int stage) const {
+    return barrier(kLayout.raw_k_empty, stage);
+  }
   __forceinline__ tile::Mbarrier& raw_v_full(int stage) const {
     return barrier(kLayout.raw_v_full, stage);
   }
@@ -97,22 +106,31 @@ struct Sm90Smem {
     return barrier(kLayout.raw_v_empty, stage);
   }
 
-  // Of the ring that the producer fills.
+  // The ring that the producer fills.
+  template <bool is_v>
+  static constexpr int kRawStages = is_v ? kLayout.raw_v_stages : kLayout.raw_k_stages;
   template <bool is_v>
   static constexpr int kv_stages() {
-    return !is_v                      ? kLayout.k_stages
-           : kLayout.raw_v_stages > 0 ? kLayout.raw_v_stages
-                                      : kLayout.v_stages;
+    return kRawStages<is_v> > 0 ? kRawStages<is_v> : is_v ? kLayout.v_stages : kLayout.k_stages;
   }
   template <bool is_v>
   __forceinline__ KvStage kv_stage(int stage) const {
-    if constexpr (!is_v) {
-      return {k(stage), k_full(stage), k_empty(stage)};
-    } else if constexpr (kLayout.raw_v_stages > 0) {
-      return {raw_v(stage), raw_v_full(stage), raw_v_empty(stage)};
+    if constexpr (kRawStages<is_v> > 0) {
+      return raw_stage<is_v>(stage);
     } else {
-      return {v(stage), v_full(stage), v_empty(stage)};
+      return ready_stage<is_v>(stage);
     }
+  }
+  template <bool is_v>
+  __forceinline__ KvStage raw_stage(int stage) const {
+    if constexpr (is_v) return {raw_v(stage), raw_v_full(stage), raw_v_empty(stage)};
+    return {raw_k(stage), raw_k_full(stage), raw_k_empty(stage)};
+  }
+  // The ring that the consumers read.
+  template <bool is_v>
+  __forceinline__ KvStage ready_stage(int stage) const {
+    if constexpr (is_v) return {v(stage), v_full(stage), v_empty(stage)};
+    return {k(stage), k_full(stage), k_empty(stage)};
   }
 
   // Item number `count` of the block, when it is there.
@@ -126,19 +144,28 @@ struct Sm90Smem {
   __forceinline__ void init_barriers() const {
     constexpr int kEmpty = 4 * kLayout.consumers;
     constexpr int kQFull = c.boxes ? 1 : tile::kWarpgroupSize,
-                  kKvFull = c.boxes ? 1 : tile::kWarpSize;
+                  kKvFull = c.boxes ? 1 : 2 * tile::kWarpSize;
     for (int i = 0; i < kSm90ItemSlots; ++i) item_full(i).init(1), item_empty(i).init(kEmpty);
     for (int i = 0; i < kLayout.q_stages; ++i) q_full(i).init(kQFull), q_empty(i).init(kEmpty);
-    for (int i = 0; i < kLayout.k_stages; ++i) k_full(i).init(kKvFull), k_empty(i).init(kEmpty);
-    constexpr int kVFull = kLayout.raw_v_stages > 0 ? 4 : kKvFull;
-    for (int i = 0; i < kLayout.v_stages; ++i) v_full(i).init(kVFull), v_empty(i).init(kEmpty);
-    for (int i = 0; i < kLayout.raw_v_stages; ++i) {
-      raw_v_full(i).init(kKvFull), raw_v_empty(i).init(4);
-    }
+    init_ring<false>(kKvFull, kEmpty);
+    init_ring<true>(kKvFull, kEmpty);
     tile::fence_mbarrier_init();
   }
 
  private:
+  // Of K or V: who fills what the producer fills, who empties what the consumers read.
+  template <bool is_v>
+  __forceinline__ void init_ring(int full, int empty) const {
+    constexpr int kPreparers = 4;  // warps
+    for (int i = 0; i < kRawStages<is_v>; ++i) {
+      const KvStage raw = raw_stage<is_v>(i);
+      raw.full.init(full), raw.empty.init(kPreparers);
+    }
+    for (int i = 0; i < (is_v ? kLayout.v_stages : kLayout.k_stages); ++i) {
+      const KvStage ready = ready_stage<is_v>(i);
+      ready.full.init(kRawStages<is_v> > 0 ? kPreparers : full), ready.empty.init(empty);
+    }
+  }
   __forceinline__ tile::Mbarrier& barrier(int offset, int stage) const {
     return *reinterpret_cast<tile::Mbarrier*>(base + offset + 8 * stage);
   }

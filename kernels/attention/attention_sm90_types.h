@@ -7,9 +7,21 @@
 
 namespace quire::kernels {
 
+// Rows of a tensor with two outer dimensions by 32-bit numbers: row (i, j) begins
+// unit * number(i, j) bytes after the first.
+struct RowNumbers {
+  u32 unit, outer, inner;
+
+  inline u32 number(i32 i, i32 j) const {
+    return static_cast<u32>(i) * outer + static_cast<u32>(j) * inner;
+  }
+};
+
 struct AttentionSm90Params {
   AttentionParams attention;
   i32 page_shift;  // page_size is 2^page_shift; -1: it is no power of two
+  // For rows that are gathered: q by token and head, k and v by page and row of it (ragged: row).
+  RowNumbers q_rows, k_rows, v_rows;
   // The rest is for c.boxes: dimensions innermost first, boxes of 64 columns, 128-byte swizzle.
   i32 box_rows;   // of k and v; divides tile_kv and the page size
   i32 out_boxes;  // 0: rows of out are written one by one

@@ -15,11 +15,15 @@ struct WorkItem {
   i32 kv_head;
   i32 q_begin;  // first packed row; the tile has min(tile_q, qo_len * group_size - q_begin)
   i32 kv_begin;
-  i32 kv_end;       // > kv_begin
+  i32 kv_end;       // > kv_begin; equal where a kernel merges itself and the request has no KV
   i32 partial_row;  // first row of partial_o/partial_lse to write, or -1: write out/lse
+  // The parts that the tile was split into lie one after the other, from this row on.
+  i32 first_partial_row;  // -1 as partial_row
+  i32 num_parts;          // 1 or more. -1: the device found the length not to fit, rows become NaN
 };
 
-// The partial results of one tile of packed rows, to be merged into out/lse. Part s of row i is in
+// The partial results of one tile of packed rows, to be merged into out/lse, where the kernel does
+// not merge itself. Part s of row i is in
 // partial row `partial_row + s * num_rows + i`. num_parts 0 writes the identity (0, -inf): rows of
 // a request without KV; -1 writes NaN: rows of one whose length the device found not to fit.
 struct MergeItem {
@@ -32,9 +36,11 @@ struct MergeItem {
 };
 
 // The kernels that do batch attention.
-enum class AttentionKernel : u8 { sm80, sm90 };
+enum class AttentionKernel : u8 { sm80, sm90, decode };
 constexpr const char* literal(AttentionKernel k) {
-  return k == AttentionKernel::sm80 ? "AttentionKernel::sm80" : "AttentionKernel::sm90";
+  return k == AttentionKernel::sm80   ? "AttentionKernel::sm80"
+         : k == AttentionKernel::sm90 ? "AttentionKernel::sm90"
+                                      : "AttentionKernel::decode";
 }
 
 // custom: a user's score transform and mask, from a generated header (attention/variant.h).
@@ -61,13 +67,13 @@ struct AttentionConfig {
   DType o_dtype = DType::bf16;
   i32 head_dim_qk = 128;
   i32 head_dim_vo = 128;
-  i32 tile_q = 64;    // packed rows a work item: 16 * row_tiles * warps_q
+  i32 tile_q = 64;    // packed rows a work item: 16 * row_tiles * warps_q (decode: 8 * row_tiles)
   i32 tile_kv = 64;   // KV tokens a step
   i32 warps_q = 4;    // warps that share the rows
   i32 warps_kv = 1;   // warps that share the KV tokens of a step
-  i32 row_tiles = 1;  // tiles of 16 rows a warp
+  i32 row_tiles = 1;  // tiles of 16 rows (decode: 8) a warp
   i32 num_stages = 2;
-  bool boxes = false;   // attention_sm90: q, k and v come as boxes, not row by row
+  bool boxes = false;   // attention_sm90: q, k and v come as boxes, not row by row; decode: k and v
   bool aligned = true;  // every row of q, k, v and out starts at a multiple of 16 bytes
   VariantKind variant = VariantKind::none;
   bool softmax =
@@ -107,16 +113,18 @@ struct AttentionParams {
   i64 v_page_stride, v_token_stride, v_head_stride;
   i64 out_token_stride, out_head_stride;
 
-  const WorkItem* items;      // [worker_indptr[num_workers]]
-  const i32* worker_indptr;   // [num_workers + 1]; null on the CPU: all items
-  const MergeItem* merges;    // [num_merges], of which *merge_count are there
-  const i32* merge_count;     // [1]; null on the CPU: all
-  const i32* qo_indptr;       // [batch_size + 1], tokens
-  const i32* kv_indptr;       // [batch_size + 1], pages, or tokens when ragged
-  const i32* kv_lens;         // [batch_size], tokens
-  const i32* kv_indices;      // [num_indices] page ids; null when ragged
-  float* partial_o;           // [num_partial_rows, head_dim_vo], normalised, before v_scale(s)
-  float* partial_lse;         // [num_partial_rows], base 2, without the sink
+  const WorkItem* items;     // [worker_indptr[num_workers]]
+  const i32* worker_indptr;  // [num_workers + 1]; null on the CPU: all items
+  const MergeItem* merges;   // [num_merges], of which *merge_count are there
+  const i32* merge_count;    // [1]; null on the CPU: all
+  const i32* qo_indptr;      // [batch_size + 1], tokens
+  const i32* kv_indptr;      // [batch_size + 1], pages, or tokens when ragged
+  const i32* kv_lens;        // [batch_size], tokens
+  const i32* kv_indices;     // [num_indices] page ids; null when ragged
+  float* partial_o;          // [num_partial_rows, head_dim_vo], normalised, before v_scale(s)
+  float* partial_lse;        // [num_partial_rows], base 2, without the sink
+  // Parts that have arrived, of the tile whose first partial row is 2 i or 2 i + 1; 0 between runs.
+  u32* counters;              // [ceil(num_partial_rows / 2)]; decode only
   const u8* custom_mask;      // null: none
   const i32* mask_indptr;     // [batch_size + 1], bytes
   const float* sinks;         // [num_qo_heads], natural logarithm; null: none

@@ -1,4 +1,4 @@
-// Eight 16-bit elements from global to shared memory, or zeros.
+// Sixteen bytes from global to shared memory, or zeros.
 #pragma once
 
 #include "tile/cp_async.h"
@@ -6,16 +6,20 @@
 
 namespace quire::kernels {
 
-// `aligned`: both addresses are multiples of 16 and the copy is asynchronous. Else only dst is.
-template <bool aligned>
-inline void copy_chunk(u16* dst, const u16* src, bool valid) {
+// `aligned`: both addresses are multiples of 16 and the copy is asynchronous. Else dst is, and src
+// a multiple of an element.
+template <bool aligned, class Element>
+inline void copy_chunk(void* dst, const void* src, bool valid) {
   if constexpr (aligned) {
     tile::cp_async::copy16(dst, src, valid);
   } else {
-    tile::Vec<u16, 8> v;
+    constexpr int kElements = 16 / sizeof(Element);
+    tile::Vec<Element, kElements> v;
 #pragma unroll
-    for (int i = 0; i < 8; ++i) v.data[i] = valid ? src[i] : u16{0};
-    *reinterpret_cast<tile::Vec<u16, 8>*>(dst) = v;
+    for (int i = 0; i < kElements; ++i) {
+      v.data[i] = valid ? static_cast<const Element*>(src)[i] : Element{0};
+    }
+    *static_cast<tile::Vec<Element, kElements>*>(dst) = v;
   }
 }
 

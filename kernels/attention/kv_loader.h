@@ -30,7 +30,7 @@ struct KvLoader {
       const i64 token = t.first_q_row + packed / p.group_size;
       const i64 head = t.kv_head * p.group_size + packed % p.group_size;
       const u16* src = q + token * p.q_token_stride + head * p.q_head_stride + col;
-      copy_chunk<c.aligned>(dst + row * kLayout.qk_row + col, valid ? src : q, valid);
+      copy_chunk<c.aligned, u16>(dst + row * kLayout.qk_row + col, valid ? src : q, valid);
     }
   }
 
@@ -127,7 +127,7 @@ struct KvLoader {
       const int col = i % kChunks * 8;
       const int page = rows.page[row];
       const i64 offset = page < 0 ? 0 : page * page_stride + rows.slot[row] * token_stride + col;
-      copy_chunk<c.aligned>(dst + row * row_elems + col, src + offset, page >= 0);
+      copy_chunk<c.aligned, u16>(dst + row * row_elems + col, src + offset, page >= 0);
     }
   }
 };

@@ -23,16 +23,19 @@ struct LineProblem {
   i32 window_left;       // hint
   i32 fixed_split_size;  // of LineCuts::fixed
   LineCuts cuts;
+  // The kernel joins the parts of split tiles and writes rows without KV: these are items too, and
+  // there are no MergeItems.
+  bool merges_itself;
 };
 
 // A request's share of the line, and the sums of these over the requests before one.
 struct LineSums {
   i64 cost;          // tokens, of one KV head
-  i32 tiles;         // with KV
+  i32 tiles;         // that have items: with KV, or any where kernels merge themselves
   i32 parts;         // of these tiles; where cuts are anywhere: before any cut
   i32 partial_rows;  // of tiles with several parts
-  i32 merges;        // tiles that do not have one part
-  i64 rows;          // of tiles with KV
+  i32 merges;        // MergeItems: tiles that do not have one part
+  i64 rows;          // of tiles that have items
 };
 constexpr LineSums operator+(const LineSums& a, const LineSums& b) {
   return {a.cost + b.cost,     a.tiles + b.tiles,
@@ -43,19 +46,22 @@ constexpr LineSums operator+(const LineSums& a, const LineSums& b) {
 // One request's tile.
 struct LineTile {
   i32 rows = 0;           // packed
-  i32 kv_len = 0;         // -1: more than is reserved, its rows become NaN
+  i32 kv_len = 0;         // -1: does not fit, its rows become NaN
   i32 first_step = 0;     // of the visible ones
   i32 steps = 0;          // visible, of tile_kv tokens
   i32 parts = 0;          // before cuts anywhere
   i32 first_visible = 0;  // part
-  i32 visible_parts = 0;
+  i32 hidden_steps = 0;   // of that part
 };
 
 // Costs are in tokens, as in plan/row_tiles.h: a step is tile_kv, an item's start and end half of
 // one.
 constexpr i32 line_item_cost(const LineProblem& p) { return (p.tile_kv + 1) / 2; }
-// The second launch that merges partial results.
-constexpr i32 line_merge_cost(const LineProblem& p) { return 2 * p.tile_kv; }
+// What merging costs beside the partial results: a second launch takes about as long as two steps.
+// A kernel that merges itself needs a fence, an atomic and the parts of others, 1.8 us on an H100.
+constexpr i32 merge_start_cost(i32 tile_kv, bool merges_itself) {
+  return merges_itself ? 80 : 2 * tile_kv;
+}
 // A worker gets at least so many steps where tiles are cut.
 constexpr i32 kSmallestLineSteps = 2;
 
@@ -68,20 +74,24 @@ constexpr LineTile line_tile(const LineProblem& p, i32 qo_len, i32 kv_len) {
   LineTile t;
   t.rows = qo_len * p.group_size;
   t.kv_len = kv_len;
-  if (t.rows == 0 || kv_len <= 0) return t;
+  if (t.rows == 0) return t;
+  if (kv_len <= 0) {
+    t.parts = p.merges_itself ? 1 : 0;
+    return t;
+  }
   // Row i sees tokens up to kv_len - qo_len + i under the causal mask.
   const i64 first = static_cast<i64>(kv_len) - qo_len;
   const i64 begin = p.window_left < 0 || first <= p.window_left ? 0 : first - p.window_left;
   // At least the last row sees all tokens.
   t.first_step = static_cast<i32>(begin) / p.tile_kv;
   t.steps = line_ceil_div(kv_len, p.tile_kv) - t.first_step;
-  t.parts = t.visible_parts = 1;
+  t.parts = 1;
   if (p.cuts != LineCuts::fixed) return t;
   t.parts = line_ceil_div(kv_len, p.fixed_split_size);
   t.first_visible = static_cast<i32>(begin) / p.fixed_split_size;
-  t.visible_parts = t.parts - t.first_visible;
-  t.steps = (t.visible_parts - 1) * line_ceil_div(p.fixed_split_size, p.tile_kv) +
-            line_ceil_div(kv_len - (t.parts - 1) * p.fixed_split_size, p.tile_kv);
+  t.hidden_steps = (static_cast<i32>(begin) - t.first_visible * p.fixed_split_size) / p.tile_kv;
+  t.steps = (t.parts - 1 - t.first_visible) * line_ceil_div(p.fixed_split_size, p.tile_kv) +
+            line_ceil_div(kv_len - (t.parts - 1) * p.fixed_split_size, p.tile_kv) - t.hidden_steps;
   return t;
 }
 
@@ -95,21 +105,23 @@ constexpr i64 line_cost(const LineProblem& p, const LineTile& t) {
 
 constexpr LineSums line_share(const LineProblem& p, const LineTile& t) {
   if (t.rows == 0) return {};
-  const bool has_kv = t.parts > 0;
+  const bool has_items = t.parts > 0;
   return {.cost = line_cost(p, t),
-          .tiles = has_kv ? 1 : 0,
+          .tiles = has_items ? 1 : 0,
           .parts = t.parts,
           .partial_rows = t.parts > 1 ? static_cast<i32>(static_cast<i64>(t.parts) * t.rows) : 0,
-          .merges = t.parts == 1 ? 0 : 1,
-          .rows = has_kv ? t.rows : 0};
+          .merges = t.parts == 1 || p.merges_itself ? 0 : 1,
+          .rows = has_items ? t.rows : 0};
 }
 
-// Where part i of a tile begins, from the tile's start: the visible steps are shared out evenly
-// over the parts that have some.
+// Where part i of a tile begins, from the tile's start.
 constexpr i64 line_part_begin(const LineProblem& p, const LineTile& t, i32 i) {
-  const i32 visible = i < t.first_visible ? 0 : i - t.first_visible;
-  return i * line_part_cost(p, t) +
-         static_cast<i64>(t.steps) * p.tile_kv * visible / t.visible_parts;
+  const i64 before = i * line_part_cost(p, t);
+  if (i <= t.first_visible) return before;
+  const i64 steps =
+      static_cast<i64>(i - t.first_visible) * line_ceil_div(p.fixed_split_size, p.tile_kv) -
+      t.hidden_steps;
+  return before + steps * p.tile_kv;
 }
 
 // The first part that begins at or after x, 0 <= x; t.parts when there is none.
@@ -201,18 +213,33 @@ constexpr bool line_cut_pays(const LineProblem& p, const LineSums& head, i64 lon
   const i64 total = head.cost * p.num_kv_heads;
   const i64 share = total / line_active_workers(p, total, LineCuts::anywhere);
   const i64 rows = head.tiles == 0 ? 0 : head.rows / head.tiles;
-  const i64 with_cuts = share + line_item_cost(p) + p.tile_kv + 2 * rows + line_merge_cost(p);
+  const i64 with_cuts = share + line_item_cost(p) + p.tile_kv + 2 * rows +
+                        merge_start_cost(p.tile_kv, p.merges_itself);
   return 100 * with_cuts < 97 * longest;
+}
+
+// All of a tile. -1 parts: of a length that does not fit, its rows become NaN.
+constexpr WorkItem line_whole_item(i32 request, i32 kv_head, i32 kv_len) {
+  return {.request = request,
+          .kv_head = kv_head,
+          .q_begin = 0,
+          .kv_begin = 0,
+          .kv_end = kv_len < 0 ? 0 : kv_len,
+          .partial_row = -1,
+          .first_partial_row = -1,
+          .num_parts = kv_len < 0 ? -1 : 1};
 }
 
 // Part `index` of a tile, of a plan without cuts. partial_row: the tile's first.
 constexpr WorkItem line_item(const LineProblem& p, const LineTile& t, i32 request, i32 kv_head,
                              i32 index, i32 partial_row) {
-  WorkItem item{request, kv_head, 0, 0, t.kv_len, -1};
+  WorkItem item = line_whole_item(request, kv_head, t.kv_len);
   if (t.parts == 1) return item;
   item.kv_begin = index * p.fixed_split_size;
   if (index + 1 < t.parts) item.kv_end = item.kv_begin + p.fixed_split_size;
   item.partial_row = partial_row + index * t.rows;
+  item.first_partial_row = partial_row;
+  item.num_parts = t.parts;
   return item;
 }
 

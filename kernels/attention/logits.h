@@ -1,37 +1,19 @@
-// From raw scores to what the softmax wants: soft cap, ALiBi, a custom variant, masks. For
-// accumulators of mma.m16n8k16 and wgmma alike: a thread holds rows g and g + 8 of 16, g = lane /
-// 4, and columns 2 t, 2 t + 1 of every 8, t = lane % 4.
+// From raw scores to what the softmax wants: soft cap, ALiBi, a custom variant, masks. For every
+// way in which scores lie in registers (attention/score_place.h).
 #pragma once
 
 #include "attention/mask.h"
 #include "attention/scales.h"
+#include "attention/score_place.h"
 #include "attention/variant.h"
 
 namespace quire::kernels {
 
-// The scores of a thread, as [8 columns][2 * half + j] or flat, [4 * i + 2 * half + j].
-template <int n>
-inline float& score_at(float (&score)[n][4], int i, int half, int j) {
-  return score[i][2 * half + j];
-}
-template <int n>
-inline float& score_at(float (&score)[n], int i, int half, int j) {
-  return score[4 * i + 2 * half + j];
-}
-template <int n>
-constexpr int score_blocks(const float (&)[n][4]) {
-  return n;
-}
-template <int n>
-constexpr int score_blocks(const float (&)[n]) {
-  static_assert(n % 4 == 0 && n <= 64, "columns_below() counts 32");
-  return n / 4;
-}
-
-// Bit k for the thread's k-th column, 8 (k / 2) + k % 2: is it below `column`?
-inline u32 columns_below(int column) {
-  if (column <= 0) return 0;
-  const int count = column / 8 * 2 + tile::min_of(column % 8, 2);
+// Bit k for the thread's k-th token: is it below `token`, counted from its first?
+template <class Place>
+inline u32 columns_below(int token) {
+  if (token <= 0) return 0;
+  const int count = Place::count_below(token);
   return count >= 32 ? ~0u : (1u << count) - 1;
 }
 
@@ -39,16 +21,16 @@ inline u32 columns_below(int column) {
 template <AttentionConfig c>
 constexpr float kHiddenScore = c.softmax ? tile::kNegInf : 0.f;
 
-// How one thread treats the scores of a tile of 16 rows of a work item: begin() once an item,
+// How one thread treats the scores of a tile of rows of a work item: begin() once an item,
 // transform() for every step of KV tokens, then mask().
-template <AttentionConfig c>
+template <AttentionConfig c, class Place = RowMajorScores>
 struct Logits {
-  int thread_row;  // of the item: this thread's first row; the second is 8 further
+  int thread_row;  // of the item: this thread's first row; the second is Place::kRowStep further
   VariantRows<c.variant> variant;
 
-  // tile_row: of the item, the first of the 16 rows.
+  // tile_row: of the item, the first of the tile's rows.
   void begin(const AttentionParams& p, const WorkTile& t, int tile_row) {
-    thread_row = tile_row + tile::lane_index() / 4;
+    thread_row = tile_row + Place::first_row();
     variant.set(p, t, thread_row);
   }
 
@@ -65,7 +47,7 @@ struct Logits {
     return to_base2(p, 0);
   }
 
-  // Soft cap, ALiBi, and all of the custom variant, its mask too. kv_begin: token of column 0.
+  // Soft cap, ALiBi, and all of the custom variant, its mask too. kv_begin: the tile's first token.
   template <class Score>
   void transform(Score& score, const AttentionParams& p, const WorkTile& t, int kv_begin) const {
     // One branch around the two takes fewer registers in kernels that want neither: 128, not 135,
@@ -80,41 +62,51 @@ struct Logits {
   // Causal, window, custom mask and the end of the tokens; nothing on steps that they do not cut.
   template <class Score>
   void mask(Score& score, const AttentionParams& p, const WorkTile& t, int kv_begin) const {
+    // The first tile of an item may then begin with tokens of another item.
+    constexpr bool kTilesOnGrid = c.kernel == AttentionKernel::decode;
     const Mask mask{p, t};
-    constexpr int kColumns = sizeof(Score) / sizeof(float) / 2;  // of a row, that this thread has
-    if (mask.all_visible(kv_begin, kv_begin + 4 * kColumns)) return;
-    const int first = kv_begin + tile::lane_index() % 4 * 2;
+    constexpr int kColumns = kTokens<Score>;
+    if ((!kTilesOnGrid || kv_begin >= t.kv_begin) &&
+        mask.all_visible(kv_begin, kv_begin + Place::tile_tokens(kColumns))) {
+      return;
+    }
+    const int first = kv_begin + Place::first_token();
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int q_token = (t.q_begin + thread_row + 8 * half) / p.group_size;
+      const int q_token = (t.q_begin + thread_row + Place::kRowStep * half) / p.group_size;
       const Range range = mask.visible(q_token);
-      // Bit k: is the k-th column seen? As a word it takes a loop, not one copy of the code a
-      // column.
-      u32 seen = columns_below(range.end - first) & ~columns_below(range.begin - first);
+      const int begin = kTilesOnGrid ? tile::max_of(range.begin, t.kv_begin) : range.begin;
+      // Bit k: is the k-th token seen? As a word it takes a loop, not one copy of the code a
+      // token.
+      u32 seen = columns_below<Place>(range.end - first) & ~columns_below<Place>(begin - first);
       if (p.custom_mask) {
         u32 bits = 0;
 #pragma unroll 1
         for (int k = 0; k < kColumns; ++k) {
-          bits |= static_cast<u32>(mask.custom_bit(q_token, first + k / 2 * 8 + k % 2)) << k;
+          bits |= static_cast<u32>(mask.custom_bit(q_token, first + Place::token(k))) << k;
         }
         seen &= bits;
       }
 #pragma unroll
       for (int k = 0; k < kColumns; ++k) {
-        if (!(seen >> k & 1)) score_at(score, k / 2, half, k % 2) = kHiddenScore<c>;
+        if (!(seen >> k & 1)) Place::at(score, k, half) = kHiddenScore<c>;
       }
     }
   }
 
  private:
+  // Tokens that a thread has of a tile.
+  template <class Score>
+  static constexpr int kTokens = sizeof(Score) / sizeof(float) / 2;
+
   template <class Score>
   static void soft_cap(Score& score, const AttentionParams& p, const WorkTile& t) {
     const float to_cap = score_scale<c>(p, t.kv_head) / p.logits_soft_cap;
 #pragma unroll
-    for (int i = 0; i < score_blocks(score); ++i) {
+    for (int k = 0; k < kTokens<Score>; ++k) {
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        float& x = score_at(score, i, j / 2, j % 2);
+      for (int half = 0; half < 2; ++half) {
+        float& x = Place::at(score, k, half);
         x = p.logits_soft_cap * tile::tanh_by_exp(x * to_cap);
       }
     }
@@ -127,17 +119,15 @@ struct Logits {
     const float scale = p.logits_soft_cap > 0.f ? 1.f : score_scale<c>(p, t.kv_head);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const QueryRow row = query_row(p, t, thread_row + 8 * half);
+      const QueryRow row = query_row(p, t, thread_row + Place::kRowStep * half);
       const float slope = p.alibi_slopes[row.qo_head];
       const float first =
-          slope * static_cast<float>(kv_begin + tile::lane_index() % 4 * 2 - row.position);
+          slope * static_cast<float>(kv_begin + Place::first_token() - row.position);
 #pragma unroll
-      for (int i = 0; i < score_blocks(score); ++i) {
-#pragma unroll
-        for (int j = 0; j < 2; ++j) {
-          float& x = score_at(score, i, half, j);
-          x = tile::fma_f32(x, scale, tile::fma_f32(slope, static_cast<float>(8 * i + j), first));
-        }
+      for (int k = 0; k < kTokens<Score>; ++k) {
+        float& x = Place::at(score, k, half);
+        x = tile::fma_f32(x, scale,
+                          tile::fma_f32(slope, static_cast<float>(Place::token(k)), first));
       }
     }
   }
@@ -149,17 +139,14 @@ struct Logits {
     const float scale =
         p.logits_soft_cap > 0.f || p.alibi_slopes ? 1.f : score_scale<c>(p, t.kv_head);
 #pragma unroll
-    for (int i = 0; i < score_blocks(score); ++i) {
+    for (int k = 0; k < kTokens<Score>; ++k) {
+      // A step can reach past the tokens; the snippet indexes its tensors with what it gets.
+      const int token =
+          tile::min_of(kv_begin + Place::first_token() + Place::token(k), t.kv_end - 1);
 #pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        // A step can reach past the tokens; the snippet indexes its tensors with what it gets.
-        const int token =
-            tile::min_of(kv_begin + 8 * i + tile::lane_index() % 4 * 2 + j, t.kv_end - 1);
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          float& x = score_at(score, i, half, j);
-          x = variant.apply(args, half, x * scale, token, kHiddenScore<c>);
-        }
+      for (int half = 0; half < 2; ++half) {
+        float& x = Place::at(score, k, half);
+        x = variant.apply(args, half, x * scale, token, kHiddenScore<c>);
       }
     }
   }

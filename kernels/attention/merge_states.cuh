@@ -17,7 +17,9 @@ namespace quire::kernels {
 // One row's states.
 template <MergeStatesConfig c>
 struct StateRow {
-  using T = tile::storage_t<c.dtype>;
+  using First = tile::storage_t<c.dtype>;
+  using Other = tile::storage_t<c.others_dtype>;
+  using Out = tile::storage_t<c.out_dtype>;
   const MergeStatesParams& p;
   i64 entry, head;
 
@@ -25,15 +27,17 @@ struct StateRow {
     if (state == 0) return p.s0[entry * p.s0_entry_stride + head];
     return p.ss[entry * p.ss_entry_stride + (state - 1) * p.ss_state_stride + head];
   }
-  const T* v(int state) const {
+  void load(float (&v)[c.vec_elems], int state, int col) const {
     if (state == 0) {
-      return static_cast<const T*>(p.v0) + entry * p.v0_entry_stride + head * p.v0_head_stride;
+      tile::load(v, static_cast<const First*>(p.v0) + entry * p.v0_entry_stride +
+                        head * p.v0_head_stride + col);
+    } else {
+      tile::load(v, static_cast<const Other*>(p.vs) + entry * p.vs_entry_stride +
+                        (state - 1) * p.vs_state_stride + head * p.vs_head_stride + col);
     }
-    return static_cast<const T*>(p.vs) + entry * p.vs_entry_stride +
-           (state - 1) * p.vs_state_stride + head * p.vs_head_stride;
   }
-  T* out() const {
-    return static_cast<T*>(p.v_out) + entry * p.out_entry_stride + head * p.out_head_stride;
+  Out* out() const {
+    return static_cast<Out*>(p.v_out) + entry * p.out_entry_stride + head * p.out_head_stride;
   }
 };
 
@@ -61,11 +65,12 @@ inline void merge_row(const MergeStatesParams& p, i64 entry, i64 head) {
       const float weight = tile::exp2_approx((row.s(i) - shift) * to_base2) * scale;
       if (weight == 0.f) continue;  // an empty state, whose v may be anything
       float v[c.vec_elems];
-      tile::load<c.vec_elems>(v, row.v(i) + col);
+      row.load(v, i, col);
 #pragma unroll
       for (int x = 0; x < c.vec_elems; ++x) merged[x] += weight * v[x];
     }
-    tile::store<c.vec_elems>(row.out() + col, merged);
+    constexpr int kAccess = tile::min_of(c.vec_elems, 16 / size_bytes(c.out_dtype));
+    tile::store_by<kAccess>(row.out() + col, merged);
   }
   tile::sync_warp();  // every lane has read s, which s_out may alias
   if (lane == 0) {

@@ -6,9 +6,11 @@
 namespace quire::kernels {
 
 struct MergeStatesConfig {
-  DType dtype = DType::bf16;  // of v and out
-  i32 vec_elems = 1;          // elements an access; divides head_dim and every stride of v and out
-  i32 threads = 128;          // a block; a warp merges one row
+  DType dtype = DType::bf16;         // of state 0
+  DType others_dtype = DType::bf16;  // of the other states
+  DType out_dtype = DType::bf16;
+  i32 vec_elems = 1;  // elements an access; divides head_dim and every stride of v and out
+  i32 threads = 128;  // a block; a warp merges one row
 
   bool operator==(const MergeStatesConfig&) const = default;
 };
@@ -16,6 +18,8 @@ struct MergeStatesConfig {
 template <class Visitor>
 constexpr void visit_fields(const MergeStatesConfig& c, Visitor&& visit) {
   visit("dtype", c.dtype);
+  visit("others_dtype", c.others_dtype);
+  visit("out_dtype", c.out_dtype);
   visit("vec_elems", c.vec_elems);
   visit("threads", c.threads);
 }

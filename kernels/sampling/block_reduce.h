@@ -7,7 +7,7 @@
 
 namespace quire::kernels {
 
-inline u64 join_words(u32 high, u32 low) { return static_cast<u64>(high) << 32 | low; }
+constexpr u64 join_words(u32 high, u32 low) { return static_cast<u64>(high) << 32 | low; }
 
 inline u64 warp_shuffle_xor(u64 x, int mask) {
   const u32 high = tile::warp::shuffle_xor(static_cast<u32>(x >> 32), mask);

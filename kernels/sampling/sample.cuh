@@ -1,170 +1,187 @@
-// Draws one token a row from the tokens that a filter keeps.
+// Draws one token a row from the tokens that a filter keeps: from probabilities, or from logits
+// without a softmax before.
 //
-// Grid:   one block a row of the output
+// Grid:   c.cluster blocks a row of the output
 // Block:  c.threads
-// Smem:   kSampleMemoryBytes, 17 KiB
-// Output: ids, and valid when given; id -1 for a row that cannot be sampled
-// Needs:  any GPU
+// Smem:   row_memory_bytes + kSearchBytes
+// Output: ids; valid and log_probs when given; id -1 and NaN for a row that cannot be sampled
+// Needs:  sm_90 for clusters, else any GPU
 //
 // Sums are integers (token_mass), so that their order does not matter and every backend draws the
 // same token: the first, by index, at which the running mass of the kept tokens exceeds a random
-// number below their total.
+// number below their total. What top-k keeps is mostly few tokens: they become a sorted list, and
+// the rest is the work of one block.
 #pragma once
 
-#include "sampling/token_cut.h"
+#include "sampling/draw_token.h"
+#include "sampling/row_filter.h"
+#include "sampling/token_list.h"
 
 namespace quire::kernels {
 
-// Tokens of a range of indices that lie above the cut (their mass) and on it (their number).
-struct KeptTokens {
-  u64 mass = 0;
-  u32 ties = 0;
-};
-
-template <SampleConfig c>
-inline void count_kept(const ProbabilityRow<c>& row, TokenCut cut, float x, KeptTokens& kept) {
-  const u32 bits = probability_bits(tile::float_bits(x));
-  if (bits > cut.bits) kept.mass += row.mass(bits);
-  if (bits == cut.bits) ++kept.ties;
+inline void put_token(const SampleParams& p, i64 row, i32 id, u64 mass, u64 total) {
+  p.ids[row * p.ids_stride] = id;
+  if (p.log_probs == nullptr) return;
+  p.log_probs[row * p.log_probs_stride] =
+      tile::log_f32(static_cast<float>(mass) / static_cast<float>(total));
 }
 
-// What every thread learns about the place of the draw.
-struct Place {
-  int thread;       // whose range it is in
-  u64 target;       // mass of kept tokens between the range's beginning and the draw
-  u32 ties_before;  // tokens on the cut before the range
-};
+inline void put_invalid(const SampleParams& p, i64 row) {
+  p.ids[row * p.ids_stride] = -1;
+  if (p.log_probs != nullptr) {
+    p.log_probs[row * p.log_probs_stride] = tile::float_from_bits(0x7fc00000u);
+  }
+}
 
-// The ranges of threads 0, 1, … follow each other; `first_ties` tokens on the cut come before them.
-// target_of(total) chooses the draw from the mass of all kept tokens in them.
-template <int threads, class TargetOf>
-inline Place locate(SampleMemory& memory, KeptTokens mine, TokenCut cut, u64 mass_on_cut,
-                    u32 first_ties, TargetOf&& target_of) {
-  const u32 ties_before =
-      first_ties + static_cast<u32>(block_prefix_sum<threads>(mine.ties, memory.warp_sums).before);
-  const u32 ties_left = cut.ties > ties_before ? cut.ties - ties_before : 0;
-  const u64 mass = mine.mass + tile::min_of(ties_left, mine.ties) * mass_on_cut;
-  const PrefixSum sums = block_prefix_sum<threads>(mass, memory.warp_sums);
-  const u64 target = target_of(sums.total);
-  if (sums.before <= target && target < sums.before + mass) {
-    memory.found_thread = tile::thread_index();
-    memory.found_amount = target - sums.before;
-    memory.found_ties = ties_before;
+// How many of the sorted list's first `size` entries top-p and min-p keep. `all_mass`: of the whole
+// row, for the joint order.
+template <RowConfig c>
+inline int kept_entries(ClusterRow<c>& row, const RowFilter& filter, int size, u64 all_mass) {
+  u64 mine;
+  if (filter.top_p < 1.f) {
+    const PrefixSum sums = list_masses(row, size, mine);
+    const u64 needed = nucleus_mass(filter.top_p, filter.joint ? all_mass : sums.total);
+    if (needed <= sums.total) size = find_entry(row, size, needed, sums.before, mine) + 1;
+  }
+  const u32 smallest = tile::max_of(min_p_key(filter, row.largest), 1u);
+  const ListRun<c.threads> run(size);
+  mine = 0;
+  for (int i = run.first; i < run.last; ++i) mine += entry_key(row.search().list[i]) >= smallest;
+  return static_cast<int>(block_prefix_sum<c.threads>(mine, row.memory.warp_sums).total);
+}
+
+// The first block draws from the list of `size` tokens, of which top-k keeps the largest.
+template <RowConfig c>
+inline void draw_from_list(const SampleParams& p, ClusterRow<c>& row, const RowFilter& filter,
+                           int size, u64 all_mass, i64 row_index) {
+  u64* list = row.search().list;
+  sort_list<c.threads>(list, size);
+  size = kept_entries(row, filter, tile::min_of(size, filter.top_k), all_mass);
+  // By index: the words of an entry change places.
+  for (int i = tile::thread_index(); i < size; i += c.threads) {
+    list[i] = join_words(static_cast<u32>(list[i]), entry_key(list[i]));
   }
   tile::sync_block();
-  return {memory.found_thread, memory.found_amount, memory.found_ties};
-}
-
-// The token at which the running mass exceeds place.target; one thread's work.
-template <SampleConfig c>
-inline i32 walk(const ProbabilityRow<c>& row, TokenCut cut, Place place, i32 begin, i32 end) {
-  u64 mass = 0;
-  u32 ties = place.ties_before;
-  for (i32 i = begin; i < end; ++i) {
-    const u32 bits = probability_bits(tile::float_bits(row.data[i]));
-    const bool on_cut = bits == cut.bits;
-    if (bits > cut.bits || (on_cut && ties < cut.ties)) mass += row.mass(bits);
-    if (on_cut) ++ties;
-    if (mass > place.target) return i;
-  }
-  return -1;  // not reached: the range holds the draw
-}
-
-// First to one warp's segment of the row, then to one thread's piece of the segment.
-template <SampleConfig c>
-inline void draw(const ProbabilityRow<c>& row, SampleMemory& memory, TokenCut cut, u64 random,
-                 i32* id) {
-  constexpr i32 kWarps = c.threads / 32;
-  const i32 segment = tile::ceil_div(row.vocab, kWarps * c.vec_elems) * c.vec_elems;
-  const i32 first = tile::warp_index() * segment;
-  KeptTokens kept;
-  for_each_element<c.vec_elems>(row.data, first, tile::min_of(first + segment, row.vocab),
-                                tile::lane_index(), 32,
-                                [&](i32, float x) { count_kept(row, cut, x, kept); });
-  kept.mass = warp_sum(kept.mass);
-  kept.ties = static_cast<u32>(tile::warp::sum(static_cast<int>(kept.ties)));
-  if (tile::lane_index() == 0) {
-    memory.segment_mass[tile::warp_index()] = kept.mass;
-    memory.segment_ties[tile::warp_index()] = kept.ties;
+  sort_list<c.threads>(list, size);
+  for (int i = tile::thread_index(); i < size; i += c.threads) {
+    list[i] = join_words(static_cast<u32>(list[i]), entry_key(list[i]));
   }
   tile::sync_block();
-
-  const int thread = tile::thread_index();
-  kept = {};
-  if (thread < kWarps) kept = {memory.segment_mass[thread], memory.segment_ties[thread]};
-  const u64 mass_on_cut = row.mass(cut.bits);
-  Place place = locate<c.threads>(memory, kept, cut, mass_on_cut, 0,
-                                  [&](u64 total) { return scale_random(random, total); });
-
-  const i32 segment_begin = place.thread * segment;
-  const i32 segment_end = tile::min_of(segment_begin + segment, row.vocab);
-  const i32 piece = tile::ceil_div(segment, c.threads);
-  const i32 begin = tile::min_of(segment_begin + thread * piece, segment_end);
-  const i32 end = tile::min_of(begin + piece, segment_end);
-  kept = {};
-  for (i32 i = begin; i < end; ++i) count_kept(row, cut, row.data[i], kept);
-  const u64 target = place.target;
-  place = locate<c.threads>(memory, kept, cut, mass_on_cut, place.ties_before,
-                            [&](u64) { return target; });
-  if (thread == place.thread) *id = walk(row, cut, place, begin, end);
+  u64 mine;
+  const PrefixSum sums = list_masses(row, size, mine);
+  const u64 target = scale_random(row_random(p, row_index), sums.total);
+  const int place = find_entry(row, size, target + 1, sums.before, mine);
+  if (tile::thread_index() != 0) return;
+  const u64 entry = list[place];
+  put_token(p, row_index, entry_index(entry), row.mass(entry_key(entry)), sums.total);
 }
 
-// Which tokens the filter keeps. `largest` is the bits of the row's largest probability.
-template <SampleConfig c>
-inline TokenCut filter_cut(const SampleParams& p, i64 row_index, const ProbabilityRow<c>& row,
-                           SampleMemory& memory, u32 largest) {
-  const auto mass = [&](u32 bits) { return row.mass(bits); };
-  const auto nucleus = [&](u64 total) { return nucleus_mass(p.top_p.at(row_index), total); };
-  if constexpr (c.filter == TokenFilter::min_p) {
-    const float threshold = min_p_threshold(p.min_p.at(row_index), tile::float_from_bits(largest));
-    return {tile::float_bits(threshold), kKeepAll.ties};
+// Whether the row, whose largest key is known, is a distribution.
+template <RowConfig c>
+inline bool is_distribution(u32 largest, float temperature) {
+  if constexpr (c.keys == RowKeys::probabilities) {
+    return largest != 0 && largest < kNotAProbability;
   }
+  const float logit = tile::float_from_bits(bits_of_key(largest));
+  if (largest == kNanKey || logit == tile::kNegInf) return false;
+  return logit < tile::kInfinity || temperature == 0.f;
+}
+
+template <RowConfig c>
+inline void sample_valid(const SampleParams& p, ClusterRow<c>& row, const RowFilter& filter,
+                         i64 row_index) {
   TokenCut cut = kKeepAll;
-  if constexpr (uses_top_k(c.filter)) {
-    const i32 k = p.top_k.at(row_index);
-    if (k > 0 && k < row.vocab) {
-      cut = find_cut(
-          row, memory, kKeepAll, [](u32 bits) -> u64 { return bits != 0 ? 1 : 0; },
-          [&](u64) { return static_cast<u64>(k); });
+  if (filter.has_top_k(row.vocab)) {
+    const Crossing crossing = find_count(row, static_cast<u64>(filter.top_k), kListCapacity);
+    if (crossing.exists && crossing.above + crossing.within <= kListCapacity) {
+      const bool counts_all = filter.joint && filter.top_p < 1.f;
+      const u64 all_mass = counts_all ? kept_mass(row, kKeepAll) : 0;
+      const int size = gather_list(
+          row, row.search().list, [&](auto&& visit) { row.for_each(visit); },
+          [&](i32 i, u32 key) {
+            return key != 0 && row.largest - key <= crossing.last ? list_entry(key, i) : 0;
+          });
+      if (row.is_leader()) draw_from_list(p, row, filter, size, all_mass, row_index);
+      return;
     }
+    if (crossing.exists) cut = cut_at(row, crossing, 1, kKeepAll);
   }
-  if constexpr (uses_top_p(c.filter)) {
-    constexpr bool kJoint = c.filter == TokenFilter::top_k_and_top_p;
-    cut = shorter(cut, find_cut(row, memory, kJoint ? kKeepAll : cut, mass, nucleus));
-  }
-  return cut;
+  draw_token(row, with_top_p_and_min_p(row, filter, cut), row_random(p, row_index),
+             [&](i32 id, u64 mass, u64 total) { put_token(p, row_index, id, mass, total); });
 }
 
-// Whether the row's parameters are numbers.
-template <SampleConfig c>
-inline bool has_valid_parameters(const SampleParams& p, i64 row) {
-  if constexpr (uses_top_p(c.filter)) return !tile::is_nan(p.top_p.at(row));
-  if constexpr (c.filter == TokenFilter::min_p) return !tile::is_nan(p.min_p.at(row));
+// Top-k straight from the logits: weighs only those that may be among the k largest. False when it
+// cannot tell which these are; then nothing has been drawn. The row's largest key is `largest`.
+template <RowConfig c>
+inline bool sample_few_logits(const SampleParams& p, ClusterRow<c>& row, const RowFilter& filter,
+                              u32 largest, i64 row_index) {
+  if (!filter.has_top_k(row.vocab) || (filter.joint && filter.top_p < 1.f)) return false;
+  constexpr u32 kNothing = ordered_key(0xff800000u);  // of -inf
+  const Crossing crossing = find_crossing(
+      row, {kKeyShift, kListCapacity, /*counts_next=*/true},
+      [&](auto&& add) {
+        row.for_each_logit([&](i32, u32 key) {
+          if (key > kNothing) add(largest - key, 1u);
+        });
+      },
+      [&](u64) { return static_cast<u64>(filter.top_k); });
+  if (!crossing.exists || crossing.above + crossing.within + crossing.next > kListCapacity) {
+    return false;
+  }
+  // One bin more than has the k-th logit, so that all that weigh as much as it are in the list.
+  const u32 lowest = largest - kNothing - 1;  // position of the lowest logit there may be
+  const u32 last =
+      crossing.last < lowest ? crossing.last + (crossing.last - crossing.first) + 1 : crossing.last;
+  const auto weight = [&](u32 position) {
+    return weight_bits(tile::float_from_bits(bits_of_key(largest - position)), row.weights);
+  };
+  const bool has_all = last >= lowest || row.weights.scale == 0.f;
+  if (!has_all && weight(last + 1) >= weight(crossing.last)) return false;
+
+  u64* list = row.search().list;
+  const int size = gather_list(
+      row, list, [&](auto&& visit) { row.for_each_logit(visit); },
+      [&](i32 i, u32 key) {
+        return key > kNothing && largest - key <= last ? list_entry(key, i) : 0;
+      });
+  if (!row.is_leader()) return true;
+  for (int i = tile::thread_index(); i < size; i += c.threads) {
+    list[i] = list_entry(weight(largest - entry_key(list[i])), entry_index(list[i]));
+  }
+  tile::sync_block();
+  draw_from_list(p, row, filter, size, 0, row_index);
   return true;
 }
 
-template <SampleConfig c>
+template <RowConfig c>
 void sample(const SampleParams& p) {
-  SampleMemory& memory = *reinterpret_cast<SampleMemory*>(tile::shared_memory());
-  const i64 row_index = tile::block_index();
+  const i64 row_index = tile::block_index() / c.cluster;
   const i64 source = p.indices == nullptr ? row_index : p.indices[row_index * p.indices_stride];
-  bool valid = source >= 0 && source < p.probs_rows && has_valid_parameters<c>(p, row_index);
-  ProbabilityRow<c> row{p.probs + (valid ? source : 0) * p.probs_stride, p.vocab, 0};
-  u32 largest = 0;
-  if (valid) {
-    row.for_each([&](u32 bits) { largest = tile::max_of(largest, bits); });
-    largest = static_cast<u32>(block_max<c.threads>(static_cast<u64>(largest), memory.warp_sums));
-    valid = largest != 0 && largest < kNotAProbability;
+  RowFilter filter(p.filter, row_index);
+  bool valid = source >= 0 && source < p.in.rows && filter.is_valid();
+  float temperature = 1.f;
+  if constexpr (c.keys == RowKeys::weights) {
+    temperature = p.temperature.at(row_index);
+    valid = valid && is_temperature(temperature);
+    if (temperature == 0.f) filter.top_k = 1;
   }
-  i32* id = p.ids + row_index * p.ids_stride;
-  if (tile::thread_index() == 0) {
-    if (!valid) *id = -1;
+  ClusterRow<c> row(p.in.data, (valid ? source : 0) * p.in.stride, p.in.vocab, kSearchBytes);
+  valid = valid && is_distribution<c>(row.read(), temperature);
+  if (row.is_leader() && tile::thread_index() == 0) {
+    if (!valid) put_invalid(p, row_index);
     if (p.valid != nullptr) p.valid[row_index * p.valid_stride] = valid ? 1 : 0;
   }
-  if (!valid) return;
-  row.largest_exponent = probability_exponent(largest);
-  const TokenCut cut = filter_cut(p, row_index, row, memory, largest);
-  draw(row, memory, cut, row_random(p, row_index), id);
+  if (valid) {
+    bool done = false;
+    if constexpr (c.keys == RowKeys::weights) {
+      const u32 largest = row.largest;
+      row.set_temperature(temperature);
+      done = sample_few_logits(p, row, filter, largest, row_index);
+      if (!done) row.weigh();
+    }
+    if (!done) sample_valid(p, row, filter, row_index);
+  }
+  row.finish();
 }
 
 }  // namespace quire::kernels

@@ -30,6 +30,13 @@ inline float to_float(f16 x) {
   return y;
 }
 
+inline float to_float(f8e5m2 x) { return to_float(f16{static_cast<u16>(x.bits << 8)}); }
+inline float to_float(f8e4m3 x) {
+  const u32 sign = static_cast<u32>(x.bits & 0x80) << 24, magnitude = x.bits & 0x7fu;
+  const float value = float_from_bits(magnitude << 20) * 0x1p120f;  // exact, denormals included
+  return float_from_bits(sign | (magnitude == 0x7f ? 0x7fc00000u : float_bits(value)));
+}
+
 template <class T>
 inline T from_float(float x);
 template <>
@@ -47,6 +54,70 @@ inline f16 from_float<f16>(float x) {
   f16 y;
   asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
   return y;
+}
+
+// What rounding to an 8-bit format by hand needs to know.
+template <class F8>
+struct Narrowing;
+template <>
+struct Narrowing<f8e4m3> {
+  static constexpr int shift = 20;  // f32 mantissa bits that are dropped
+  static constexpr u32 rebias = 120u << 23, nan = 0x7f;
+  // Largest value, smallest normal one, and what has the smallest denormal as its last bit.
+  static constexpr float max = 448.f, min_normal = 0x1p-6f, to_denormal = 0x1p14f;
+};
+template <>
+struct Narrowing<f8e5m2> {
+  static constexpr int shift = 21;
+  static constexpr u32 rebias = 112u << 23, nan = 0x7f;
+  static constexpr float max = 57344.f, min_normal = 0x1p-14f, to_denormal = 0x1p7f;
+};
+
+// Without cvt, which knows 8-bit formats from sm_89 on only.
+template <class F8>
+inline u32 narrow_by_hand(float x) {
+  using N = Narrowing<F8>;
+  const u32 sign = (float_bits(x) >> 24) & 0x80;
+  if (is_nan(x)) return N::nan;
+  const float clamped = min_f32(float_from_bits(float_bits(x) & 0x7fffffffu), N::max);
+  const u32 bits = float_bits(clamped);
+  if (clamped < N::min_normal) {  // the sum rounds to a multiple of the smallest denormal
+    return sign | (float_bits(clamped + N::to_denormal) - float_bits(N::to_denormal));
+  }
+  constexpr u32 kHalf = (1u << (N::shift - 1)) - 1;
+  return sign | ((bits + kHalf + ((bits >> N::shift) & 1) - N::rebias) >> N::shift);
+}
+
+// Two 8-bit elements in 16 bits, `low` in the low byte. Magnitudes beyond the largest one become
+// it.
+template <class F8>
+inline u32 narrow2(float low, float high);
+#if __CUDA_ARCH__ >= 890
+template <>
+inline u32 narrow2<f8e4m3>(float low, float high) {
+  u16 y;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(y) : "f"(high), "f"(low));
+  return y;
+}
+template <>
+inline u32 narrow2<f8e5m2>(float low, float high) {
+  u16 y;
+  asm("cvt.rn.satfinite.e5m2x2.f32 %0, %1, %2;" : "=h"(y) : "f"(high), "f"(low));
+  return y;
+}
+#else
+template <class F8>
+inline u32 narrow2(float low, float high) {
+  return narrow_by_hand<F8>(low) | narrow_by_hand<F8>(high) << 8;
+}
+#endif
+template <>
+inline f8e4m3 from_float<f8e4m3>(float x) {
+  return {static_cast<u8>(narrow2<f8e4m3>(x, 0.f))};
+}
+template <>
+inline f8e5m2 from_float<f8e5m2>(float x) {
+  return {static_cast<u8>(narrow2<f8e5m2>(x, 0.f))};
 }
 
 // Two elements in 32 bits, `low` in the low half.
@@ -125,8 +196,54 @@ inline u32 multiply2<bf16>(u32 a, u32 b) {  // plus -0: sm_80 has no product alo
 inline u32 low_bytes(u32 x) { return __byte_perm(x, 0, 0x1404); }
 inline u32 high_bytes(u32 x) { return __byte_perm(x, 0, 0x3424); }
 
+#if __CUDA_ARCH__ >= 890
+
+// Two elements to f16, then to T.
+template <class F8>
+inline u32 widen2(u16 x);
+template <>
+inline u32 widen2<f8e4m3>(u16 x) {
+  u32 y;
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(y) : "h"(x));
+  return y;
+}
+template <>
+inline u32 widen2<f8e5m2>(u16 x) {
+  u32 y;
+  asm("cvt.rn.f16x2.e5m2x2 %0, %1;" : "=r"(y) : "h"(x));
+  return y;
+}
+template <class T>
+inline u32 from_f16x2(u32 x);
+template <>
+inline u32 from_f16x2<f16>(u32 x) {
+  return x;
+}
+template <>
+inline u32 from_f16x2<bf16>(u32 x) {
+  u32 y;
+  asm("{\n.reg .b16 low, high;\n.reg .f32 a, b;\n"
+      "mov.b32 {low, high}, %1;\n"
+      "cvt.f32.f16 a, low;\ncvt.f32.f16 b, high;\n"
+      "cvt.rn.bf16x2.f32 %0, b, a;\n}\n"
+      : "=r"(y)
+      : "r"(x));
+  return y;
+}
+
 // Sixteen 8-bit elements to sixteen T, bf16 or f16, in their order; exact for every code, NaN stays
-// NaN. For every GPU: cvt knows 8-bit formats from sm_89 on only.
+// NaN.
+template <class F8, class T>
+inline void widen16(u32 (&dst)[8], const u32 (&src)[4]) {
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    dst[i] = from_f16x2<T>(widen2<F8>(static_cast<u16>(src[i / 2] >> i % 2 * 16)));
+  }
+}
+
+#else
+
+// The same where cvt does not know 8-bit formats.
 template <class F8, class T>
 inline void widen16(u32 (&dst)[8], const u32 (&src)[4]) {
   using W = Widening<F8, T>;
@@ -158,6 +275,35 @@ inline void widen16<f8e5m2, f16>(u32 (&dst)[8], const u32 (&src)[4]) {
     dst[2 * i] = low_bytes(src[i]);
     dst[2 * i + 1] = high_bytes(src[i]);
   }
+}
+
+#endif
+
+// Four 8-bit elements to f16, in their order; exact for every code, NaN stays NaN.
+template <class F8>
+inline void widen4(u32 (&dst)[2], u32 src);
+template <>
+inline void widen4<f8e4m3>(u32 (&dst)[2], u32 src) {
+#if __CUDA_ARCH__ >= 890
+  dst[0] = widen2<f8e4m3>(static_cast<u16>(src));
+  dst[1] = widen2<f8e4m3>(static_cast<u16>(src >> 16));
+#else
+  using W = Widening<f8e4m3, f16>;
+  const u32 halves[2] = {low_bytes(src), high_bytes(src)};
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const u32 magnitude = (halves[i] >> W::shift) & (0x7f007f00 >> W::shift);
+    // Of the magnitudes only NaN, 0x7f00, reaches the sign when one is added to its code.
+    const u32 nan = ((halves[i] & 0x7f007f00) + 0x01000100) & 0x80008000;
+    dst[i] = multiply2<f16>((halves[i] & 0x80008000) | magnitude, W::factor) |
+             (nan - (nan >> W::exponent_bits));
+  }
+#endif
+}
+template <>
+inline void widen4<f8e5m2>(u32 (&dst)[2], u32 src) {
+  dst[0] = low_bytes(src);
+  dst[1] = high_bytes(src);
 }
 
 // The C++ type that stores a DType.

@@ -44,11 +44,13 @@ inline float exp_f32(float x) { return expf(x); }
 inline float log_f32(float x) { return logf(x); }
 inline float pow_f32(float x, float y) { return powf(x, y); }
 inline float tanh_f32(float x) { return tanhf(x); }
+inline float erf_f32(float x) { return erff(x); }
 inline float sqrt_f32(float x) { return sqrtf(x); }
 inline void sincos_f32(float x, float& sine, float& cosine) { sincosf(x, &sine, &cosine); }
 inline float fma_f32(float a, float b, float c) { return fmaf(a, b, c); }
 inline float max_f32(float a, float b) { return fmaxf(a, b); }  // NaN loses
 inline float min_f32(float a, float b) { return fminf(a, b); }
+inline float abs_f32(float x) { return fabsf(x); }
 inline bool is_nan(float x) { return (float_bits(x) & 0x7fffffffu) > 0x7f800000u; }
 
 template <class T>

@@ -26,6 +26,12 @@ inline void ldmatrix_x4_trans(u32 (&r)[4], const void* row) {
                : "r"(shared_address(row))
                : "memory");
 }
+// An 8 x 8 matrix of 16-bit elements, transposed: laid out over the warp as one of ldmatrix_x4's.
+inline u32 transpose_8x8(u32 x) {
+  u32 y;
+  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
+  return y;
+}
 // The inverse of ldmatrix_x4: lane 8 i + j gives the address of row j of matrix i. sm_90 and up.
 inline void stmatrix_x4(void* row, u32 r0, u32 r1, u32 r2, u32 r3) {
   asm volatile(

@@ -8,10 +8,6 @@ namespace quire::tile {
 
 namespace tma {
 
-__forceinline__ void prefetch_map(const TensorMap& map) {
-  asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
-}
-
 // Brings the box at element coordinates (c0 innermost) of a 4-D map to `dst` (aligned to 128 bytes,
 // with a swizzle to the repeat of its pattern) and reports its bytes to `full`. Elements outside
 // the tensor become zeros, and count. c0 is a multiple of 16 bytes. By one thread.
@@ -21,6 +17,25 @@ __forceinline__ void load_4d(void* dst, const TensorMap& map, Mbarrier& full, in
       "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
       " [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(shared_address(dst)),
       "l"(&map), "r"(shared_address(&full.word)), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
+      : "memory");
+}
+
+// The same for a 5-D map.
+__forceinline__ void load_5d(void* dst, const TensorMap& map, Mbarrier& full, CachePolicy policy,
+                             const int (&at)[5]) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      ".L2::cache_hint [%0], [%1, {%3, %4, %5, %6, %7}], [%2], %8;" ::"r"(shared_address(dst)),
+      "l"(&map), "r"(shared_address(&full.word)), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]),
+      "r"(at[4]), "l"(policy.bits)
+      : "memory");
+}
+
+// Brings the box to the L2 cache. By one thread.
+__forceinline__ void prefetch_4d(const TensorMap& map, int c0, int c1, int c2, int c3) {
+  asm volatile(
+      "cp.async.bulk.prefetch.tensor.4d.L2.global.tile [%0, {%1, %2, %3, %4}];" ::"l"(&map),
+      "r"(c0), "r"(c1), "r"(c2), "r"(c3)
       : "memory");
 }
 

@@ -5,17 +5,47 @@
 
 namespace quire::tile {
 
-// N elements of T moved as one access; N * sizeof(T) is 2, 4, 8 or 16 and the address a multiple.
+// N elements of T moved as one access; N * sizeof(T) is 1, 2, 4, 8 or 16 and the address a
+// multiple.
 template <class T, int N>
 struct alignas(sizeof(T) * N) Vec {
   T data[N];
 };
 
 template <int N, class T>
-inline void load(float (&dst)[N], const T* src) {
-  const Vec<T, N> v = *reinterpret_cast<const Vec<T, N>*>(src);
+inline Vec<T, N> load_vec(const T* src) {
+  return *reinterpret_cast<const Vec<T, N>*>(src);
+}
+
+template <class T, int N>
+inline void unpack(float (&dst)[N], const Vec<T, N>& v) {
 #pragma unroll
   for (int i = 0; i < N; ++i) dst[i] = to_float(v.data[i]);
+}
+
+template <class T, int N>
+inline Vec<T, N> pack(const float (&src)[N]) {
+  Vec<T, N> v;
+#pragma unroll
+  for (int i = 0; i < N; ++i) v.data[i] = from_float<T>(src[i]);
+  return v;
+}
+
+// N elements in accesses of `access` elements.
+template <int access, int N, class T>
+inline void load_by(float (&dst)[N], const T* src) {
+#pragma unroll
+  for (int i = 0; i < N; i += access) {
+    const Vec<T, access> v = load_vec<access>(src + i);
+#pragma unroll
+    for (int j = 0; j < access; ++j) dst[i + j] = to_float(v.data[j]);
+  }
+}
+
+// In one access, or in several of 16 bytes.
+template <int N, class T>
+inline void load(float (&dst)[N], const T* src) {
+  load_by<min_of(N, static_cast<int>(16 / sizeof(T)))>(dst, src);
 }
 
 template <int N, class T>
@@ -26,11 +56,27 @@ inline void store(T* dst, const float (&src)[N]) {
 #pragma unroll
     for (int i = 0; i < N / 2; ++i) v.data[i] = pack2<T>(src[2 * i], src[2 * i + 1]);
     *reinterpret_cast<Vec<u32, N / 2>*>(dst) = v;
-  } else {
-    Vec<T, N> v;
+  } else if constexpr (sizeof(T) == 1 && N % 4 == 0) {
+    Vec<u32, N / 4> v;
 #pragma unroll
-    for (int i = 0; i < N; ++i) v.data[i] = from_float<T>(src[i]);
-    *reinterpret_cast<Vec<T, N>*>(dst) = v;
+    for (int i = 0; i < N / 4; ++i) {
+      v.data[i] =
+          narrow2<T>(src[4 * i], src[4 * i + 1]) | narrow2<T>(src[4 * i + 2], src[4 * i + 3]) << 16;
+    }
+    *reinterpret_cast<Vec<u32, N / 4>*>(dst) = v;
+  } else {
+    *reinterpret_cast<Vec<T, N>*>(dst) = pack<T>(src);
+  }
+}
+
+template <int access, int N, class T>
+inline void store_by(T* dst, const float (&src)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; i += access) {
+    float piece[access];
+#pragma unroll
+    for (int j = 0; j < access; ++j) piece[j] = src[i + j];
+    store<access>(dst + i, piece);
   }
 }
 

@@ -30,8 +30,8 @@ def merge_state(
 ) -> Tuple[Array, Array]:
     """The state of the union of two disjoint KV sets.
 
-    v_a, v_b: ``[n, heads, head_dim]`` f32/f16/bf16; s_a, s_b: f32 ``[n, heads]``, logarithms to
-    ``lse_base`` (2 or "e"). Two empty states give (0, -inf).
+    v_a, v_b: ``[n, heads, head_dim]`` f32/f16/bf16, the result of the dtype of v_a; s_a, s_b: f32
+    ``[n, heads]``, logarithms to ``lse_base`` (2 or "e"). Two empty states give (0, -inf).
     """
     arrays = arrays_of(v_a)
     v = arrays.empty(v_a.shape, arrays.dtype(v_a), v_a)

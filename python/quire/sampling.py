@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Optional, Tuple, Union
 
-from ._arrays import Array, arrays_of, export, per_row, stream_of
+from ._arrays import Array, arrays_of, export, export_output, per_row, stream_of
 from ._library import library
 
 _softmax = library.softmax
@@ -19,8 +19,12 @@ _top_k_sample = library.top_k_sample
 _top_p_sample = library.top_p_sample
 _min_p_sample = library.min_p_sample
 _top_k_top_p_sample = library.top_k_top_p_sample
+_filtered_sample = library.filtered_sample
+_sample_from_logits = library.sample_from_logits
+_renorm_probs = library.renorm_probs
+_top_k_mask_logits = library.top_k_mask_logits
 
-Ids = Union[Array, Tuple[Array, Array]]
+Ids = Union[Array, Tuple[Array, ...]]
 
 
 def softmax(logits: Array, temperature: Any = 1.0, *, stream: Optional[int] = None) -> Array:
@@ -48,6 +52,19 @@ def argmax(logits: Array, *, stream: Optional[int] = None) -> Array:
     return arrays.finish(ids, stream)
 
 
+def _is_joint(order: str, op: str) -> bool:
+    if order not in ("top_k_first", "joint"):
+        expected = "'top_k_first' or 'joint'"
+        raise ValueError(f"{op}: order: got {order!r}, expected {expected}")
+    return order == "joint"
+
+
+def _filters(top_k: Any, top_p: Any, min_p: Any, order: str, op: str) -> tuple:
+    joint = _is_joint(order, op)
+    values = (*per_row(top_k, "i32", 0), *per_row(top_p, "f32", 1.0), *per_row(min_p, "f32", 0.0))
+    return (*values, joint)
+
+
 def _draw(
     function: Callable[..., None],
     probs: Array,
@@ -57,11 +74,14 @@ def _draw(
     indices: Optional[Array],
     return_valid: bool,
     stream: Optional[int],
+    return_log_probs: Optional[bool] = None,
 ) -> Ids:
+    """return_log_probs: None for functions that do not know of them."""
     arrays = arrays_of(probs)
     num_rows = (probs if indices is None else indices).shape[0]
     ids = arrays.empty((num_rows,), "i32", probs)
     valid = arrays.empty((num_rows,), "boolean", probs) if return_valid else None
+    log_probs = arrays.empty((num_rows,), "f32", probs) if return_log_probs else None
     stream = stream_of(probs, stream)
     function(
         export(probs),
@@ -71,10 +91,12 @@ def _draw(
         *per_row(offset, "i64", 0),
         export(indices),
         export(valid),
+        *(() if return_log_probs is None else (export(log_probs),)),
         stream,
     )
-    ids = arrays.finish(ids, stream)
-    return (ids, arrays.finish(valid, stream)) if return_valid else ids
+    outputs = [x for x in (ids, valid, log_probs) if x is not None]
+    finished = tuple(arrays.finish(x, stream) for x in outputs)
+    return finished if len(finished) > 1 else finished[0]
 
 
 def sample(
@@ -167,8 +189,103 @@ def top_k_top_p_sample(
 
     The other arguments are those of :func:`top_k_sample` and :func:`top_p_sample`.
     """
-    if order not in ("top_k_first", "joint"):
-        expected = "'top_k_first' or 'joint'"
-        raise ValueError(f"top_k_top_p_sample: order: got {order!r}, expected {expected}")
-    filters = (*per_row(top_k, "i32", 0), *per_row(top_p, "f32", 1.0), order == "joint")
+    joint = _is_joint(order, "top_k_top_p_sample")
+    filters = (*per_row(top_k, "i32", 0), *per_row(top_p, "f32", 1.0), joint)
     return _draw(_top_k_top_p_sample, probs, filters, seed, offset, indices, return_valid, stream)
+
+
+def filtered_sample(
+    probs: Array,
+    top_k: Any = None,
+    top_p: Any = None,
+    min_p: Any = None,
+    order: str = "top_k_first",
+    *,
+    seed: Any = 0,
+    offset: Any = 0,
+    indices: Optional[Array] = None,
+    return_valid: bool = False,
+    return_log_probs: bool = False,
+    stream: Optional[int] = None,
+) -> Ids:
+    """From the tokens that top-k, top-p and min-p keep together; None keeps all.
+
+    return_log_probs adds f32 ``[n]``: the logarithm of the drawn token's probability among those
+    that are kept, NaN where the id is -1. The other arguments are those of :func:`sample` and
+    :func:`top_k_top_p_sample`.
+    """
+    filters = _filters(top_k, top_p, min_p, order, "filtered_sample")
+    options = (seed, offset, indices, return_valid, stream, return_log_probs)
+    return _draw(_filtered_sample, probs, filters, *options)
+
+
+def sample_from_logits(
+    logits: Array,
+    top_k: Any = None,
+    top_p: Any = None,
+    min_p: Any = None,
+    order: str = "top_k_first",
+    *,
+    temperature: Any = 1.0,
+    seed: Any = 0,
+    offset: Any = 0,
+    indices: Optional[Array] = None,
+    return_valid: bool = False,
+    return_log_probs: bool = False,
+    stream: Optional[int] = None,
+) -> Ids:
+    """:func:`filtered_sample` of ``softmax(logits / temperature)``, which is not written anywhere.
+
+    logits: ``[rows, vocab]`` f32/f16/bf16. temperature: a float or f32 ``[n]``; 0 draws the largest
+    logit. A row with a NaN, with +inf (but at temperature 0) or of -inf only gives -1.
+    """
+    filters = _filters(top_k, top_p, min_p, order, "sample_from_logits")
+    filters = (*filters, *per_row(temperature, "f32", 1.0))
+    options = (seed, offset, indices, return_valid, stream, return_log_probs)
+    return _draw(_sample_from_logits, logits, filters, *options)
+
+
+def _map_rows(
+    function: Callable[..., None],
+    op: str,
+    rows: Array,
+    arguments: tuple,
+    out: Optional[Array],
+    stream: Optional[int],
+) -> Array:
+    arrays = arrays_of(rows)
+    result = arrays.empty(rows.shape, arrays.dtype(rows), rows) if out is None else out
+    target = export_output(result, op, "out") if out is not None else export(result)
+    stream = stream_of(rows, stream)
+    function(export(rows), target, *arguments, stream)
+    return result if out is not None else arrays.finish(result, stream)
+
+
+def renorm_probs(
+    probs: Array,
+    top_k: Any = None,
+    top_p: Any = None,
+    min_p: Any = None,
+    order: str = "top_k_first",
+    *,
+    out: Optional[Array] = None,
+    stream: Optional[int] = None,
+) -> Array:
+    """probs where the filter keeps them, divided by their sum; 0 elsewhere. ``[n, vocab]``.
+
+    probs: f32/f16/bf16, out: the same dtype, or probs itself. A row that is no distribution gives
+    NaN, a row of zeros zeros.
+    """
+    filters = _filters(top_k, top_p, min_p, order, "renorm_probs")
+    return _map_rows(_renorm_probs, "renorm_probs", probs, filters, out, stream)
+
+
+def top_k_mask_logits(
+    logits: Array, top_k: Any, *, out: Optional[Array] = None, stream: Optional[int] = None
+) -> Array:
+    """The top_k (int or i32 ``[n]``) largest logits of each row, -inf elsewhere: ``[n, vocab]``.
+
+    logits: f32/f16/bf16, out: the same dtype, or logits itself. top_k <= 0 or >= vocab keeps all.
+    """
+    arguments = per_row(top_k, "i32", 0)
+    return _map_rows(_top_k_mask_logits, "top_k_mask_logits", logits, arguments, out, stream)

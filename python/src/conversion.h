@@ -14,6 +14,7 @@
 
 #include "quire/device.h"
 #include "quire/error.h"
+#include "quire/fp8_scale.h"
 #include "quire/sampling.h"
 #include "quire/tensor.h"
 
@@ -58,6 +59,13 @@ ffi::Tensor to_host_tensor(std::span<const std::int32_t> values);
 template <class T>
 PerRow<T> per_row(const std::optional<TensorView>& tensor, T value) {
   return tensor ? PerRow<T>(*tensor) : PerRow<T>(value);
+}
+
+// A tensor, read or (computed) written, or else a number.
+inline Fp8Scale to_fp8_scale(const std::optional<TensorView>& tensor, double number, bool computed,
+                             bool power_of_two = false) {
+  if (!tensor) return Fp8Scale(static_cast<float>(number));
+  return computed ? Fp8Scale::computed(*tensor, power_of_two) : Fp8Scale(*tensor);
 }
 
 }  // namespace quire::python

@@ -11,12 +11,14 @@ using OptionalTensor = std::optional<TensorView>;
 
 SamplingOptions sampling_options(const OptionalTensor& seeds, std::int64_t seed,
                                  const OptionalTensor& offsets, std::int64_t offset,
-                                 const OptionalTensor& indices, const OptionalTensor& valid) {
+                                 const OptionalTensor& indices, const OptionalTensor& valid,
+                                 const OptionalTensor& log_probs = {}) {
   SamplingOptions options;
   options.seed = per_row(seeds, seed);
   options.offset = per_row(offsets, offset);
   options.indices = indices;
   options.valid = valid;
+  options.log_probs = log_probs;
   return options;
 }
 
@@ -67,6 +69,47 @@ void from_top_k_top_p(Tensor probs, Tensor ids, OptionalTensor top_ks, int top_k
                      to_stream(stream));
 }
 
+TokenFilter token_filter(const OptionalTensor& top_ks, int top_k, const OptionalTensor& top_ps,
+                         double top_p, const OptionalTensor& min_ps, double min_p, bool joint) {
+  return {.top_k = per_row(top_ks, top_k),
+          .top_p = per_row(top_ps, static_cast<float>(top_p)),
+          .min_p = per_row(min_ps, static_cast<float>(min_p)),
+          .order = joint ? FilterOrder::joint : FilterOrder::top_k_first};
+}
+
+void from_filtered(Tensor probs, Tensor ids, OptionalTensor top_ks, int top_k,
+                   OptionalTensor top_ps, double top_p, OptionalTensor min_ps, double min_p,
+                   bool joint, OptionalTensor seeds, std::int64_t seed, OptionalTensor offsets,
+                   std::int64_t offset, OptionalTensor indices, OptionalTensor valid,
+                   OptionalTensor log_probs, std::int64_t stream) {
+  filtered_sample(probs, ids, token_filter(top_ks, top_k, top_ps, top_p, min_ps, min_p, joint),
+                  sampling_options(seeds, seed, offsets, offset, indices, valid, log_probs),
+                  to_stream(stream));
+}
+
+void from_logits(Tensor logits, Tensor ids, OptionalTensor top_ks, int top_k, OptionalTensor top_ps,
+                 double top_p, OptionalTensor min_ps, double min_p, bool joint,
+                 OptionalTensor temperatures, double temperature, OptionalTensor seeds,
+                 std::int64_t seed, OptionalTensor offsets, std::int64_t offset,
+                 OptionalTensor indices, OptionalTensor valid, OptionalTensor log_probs,
+                 std::int64_t stream) {
+  sample_from_logits(logits, ids, token_filter(top_ks, top_k, top_ps, top_p, min_ps, min_p, joint),
+                     per_row(temperatures, static_cast<float>(temperature)),
+                     sampling_options(seeds, seed, offsets, offset, indices, valid, log_probs),
+                     to_stream(stream));
+}
+
+void renormalised(Tensor probs, Tensor out, OptionalTensor top_ks, int top_k, OptionalTensor top_ps,
+                  double top_p, OptionalTensor min_ps, double min_p, bool joint,
+                  std::int64_t stream) {
+  renorm_probs(probs, out, token_filter(top_ks, top_k, top_ps, top_p, min_ps, min_p, joint),
+               to_stream(stream));
+}
+
+void masked(Tensor logits, Tensor out, OptionalTensor top_ks, int top_k, std::int64_t stream) {
+  top_k_mask_logits(logits, out, per_row(top_ks, top_k), to_stream(stream));
+}
+
 }  // namespace
 
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(softmax, translated(softmax_rows));
@@ -76,5 +119,9 @@ TVM_FFI_DLL_EXPORT_TYPED_FUNC(top_k_sample, translated(from_top_k));
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(top_p_sample, translated(from_top_p));
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(min_p_sample, translated(from_min_p));
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(top_k_top_p_sample, translated(from_top_k_top_p));
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(filtered_sample, translated(from_filtered));
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(sample_from_logits, translated(from_logits));
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(renorm_probs, translated(renormalised));
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(top_k_mask_logits, translated(masked));
 
 }  // namespace quire::python

@@ -12,6 +12,17 @@ std::int32_t count(const check::Arg& arg, std::int64_t size, std::string_view me
   return static_cast<std::int32_t>(size);
 }
 
+TensorView with_dim(const TensorView& tensor, int at) {
+  TensorView result = tensor;
+  ++result.rank;
+  for (int i = result.rank - 1; i > at; --i) {
+    result.shape[i] = result.shape[i - 1];
+    result.strides[i] = result.strides[i - 1];
+  }
+  result.shape[at] = 1;
+  return result;
+}
+
 void in_place_or_apart(const check::Arg& out, const check::Arg& in) {
   if (out.tensor.data != in.tensor.data || out.tensor.numel() == 0) return;
   for (int i = 0; i < out.tensor.rank; ++i) {

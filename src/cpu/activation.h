@@ -5,6 +5,7 @@
 
 namespace quire::cpu {
 
-void silu_and_mul(const kernels::SiluAndMulConfig& config, const kernels::SiluAndMulParams& params);
+void activate_and_mul(const kernels::ActivationConfig& config,
+                      const kernels::ActivationParams& params);
 
 }  // namespace quire::cpu

@@ -5,7 +5,7 @@
 
 namespace quire::cpu {
 
-void append_paged_kv(const kernels::AppendParams& params);
+void append_paged_kv(const kernels::AppendConfig& config, const kernels::AppendParams& params);
 void batch_indices_positions(const kernels::BatchIndicesParams& params);
 void seq_lens(const kernels::SeqLensParams& params);
 

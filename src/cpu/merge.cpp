@@ -33,10 +33,11 @@ class RowMerger {
       for (int i = 0; i < p_.num_states; ++i) {
         const float weight = power(s(i) - shift) / sum;
         if (weight == 0.f || sum == 0.f) continue;  // an empty state, whose v may be anything
-        load_row(v, i == 0 ? p_.v0 : p_.vs, c_.dtype, v_offset(i) + begin, n);
+        load_row(v, i == 0 ? p_.v0 : p_.vs, i == 0 ? c_.dtype : c_.others_dtype,
+                 v_offset(i) + begin, n);
         for (int x = 0; x < n; ++x) merged[x] += weight * v[x];
       }
-      store_row(p_.v_out, c_.dtype, out + begin, merged, n);
+      store_row(p_.v_out, c_.out_dtype, out + begin, merged, n);
     });
     p_.s_out[entry_ * p_.heads + head_] =
         sum == 0.f ? kNegInf : largest + (p_.base_e ? std::log(sum) : std::log2(sum));

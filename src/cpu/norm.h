@@ -1,10 +1,10 @@
-// CPU backend of the root-mean-square norms.
+// CPU backend of the normalisations.
 #pragma once
 
 #include "norm/norm_types.h"
 
 namespace quire::cpu {
 
-void rms_norm(const kernels::RmsNormConfig& config, const kernels::RmsNormParams& params);
+void normalize(const kernels::NormConfig& config, const kernels::NormParams& params);
 
 }  // namespace quire::cpu

@@ -1,5 +1,6 @@
 #include "cpu/rows.h"
 
+#include <array>
 #include <cstring>
 
 #include "core/numeric.h"
@@ -33,12 +34,66 @@ std::uint16_t float_to_half(float x) {
   return static_cast<std::uint16_t>(result | ((bits >> 16) & 0x8000));
 }
 
+// The 8-bit formats likewise: f32 bits dropped, largest value, smallest normal one, and what has
+// the smallest denormal as its last bit.
+struct E4m3Rounding {
+  static constexpr int kShift = 20;
+  static constexpr std::uint32_t kRebias = 120u << 23;
+  static constexpr float kMax = 448.f, kMinNormal = 0x1p-6f, kToDenormal = 0x1p14f;
+};
+struct E5m2Rounding {
+  static constexpr int kShift = 21;
+  static constexpr std::uint32_t kRebias = 112u << 23;
+  static constexpr float kMax = 57344.f, kMinNormal = 0x1p-14f, kToDenormal = 0x1p7f;
+};
+
+template <class Format>
+std::uint8_t float_to_byte(float x) {
+  const auto bits = std::bit_cast<std::uint32_t>(x);
+  const float positive = std::bit_cast<float>(bits & 0x7fffffff);
+  const float clamped = positive > Format::kMax ? Format::kMax : positive;
+  const auto magnitude = std::bit_cast<std::uint32_t>(clamped);
+  const std::uint32_t half = (1u << (Format::kShift - 1)) - 1;
+  const std::uint32_t normal =
+      (magnitude + half + ((magnitude >> Format::kShift) & 1) - Format::kRebias) >> Format::kShift;
+  const std::uint32_t denormal = std::bit_cast<std::uint32_t>(clamped + Format::kToDenormal) -
+                                 std::bit_cast<std::uint32_t>(Format::kToDenormal);
+  std::uint32_t result = clamped < Format::kMinNormal ? denormal : normal;
+  result = positive != positive ? 0x7f : result;
+  return static_cast<std::uint8_t>(result | ((bits >> 24) & 0x80));
+}
+
+template <class Format>
+std::array<float, 256> all_values() {
+  std::array<float, 256> values;
+  for (std::uint32_t i = 0; i < 256; ++i) values[i] = Format::decode(i);
+  return values;
+}
+
+void load_bytes(float* dst, const std::uint8_t* src, kernels::DType dtype, int n) {
+  static const std::array<float, 256> e4m3 = all_values<numeric::E4m3>();
+  static const std::array<float, 256> e5m2 = all_values<numeric::E5m2>();
+  const auto& values = dtype == kernels::DType::f8e4m3 ? e4m3 : e5m2;
+  for (int i = 0; i < n; ++i) dst[i] = values[src[i]];
+}
+
+void store_bytes(std::uint8_t* dst, kernels::DType dtype, const float* src, int n) {
+  if (dtype == kernels::DType::f8e4m3) {
+    for (int i = 0; i < n; ++i) dst[i] = float_to_byte<E4m3Rounding>(src[i]);
+  } else {
+    for (int i = 0; i < n; ++i) dst[i] = float_to_byte<E5m2Rounding>(src[i]);
+  }
+}
+
 }  // namespace
 
 void load_row(float* dst, const void* src, kernels::DType dtype, std::int64_t offset, int n) {
   if (dtype == kernels::DType::f32) {
     std::memcpy(dst, static_cast<const float*>(src) + offset, sizeof(float) * n);
     return;
+  }
+  if (kernels::is_fp8(dtype)) {
+    return load_bytes(dst, static_cast<const std::uint8_t*>(src) + offset, dtype, n);
   }
   const auto* half = static_cast<const std::uint16_t*>(src) + offset;
   if (dtype == kernels::DType::bf16) {
@@ -52,6 +107,9 @@ void store_row(void* dst, kernels::DType dtype, std::int64_t offset, const float
   if (dtype == kernels::DType::f32) {
     std::memcpy(static_cast<float*>(dst) + offset, src, sizeof(float) * n);
     return;
+  }
+  if (kernels::is_fp8(dtype)) {
+    return store_bytes(static_cast<std::uint8_t*>(dst) + offset, dtype, src, n);
   }
   auto* half = static_cast<std::uint16_t*>(dst) + offset;
   if (dtype == kernels::DType::bf16) {

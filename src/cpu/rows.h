@@ -13,7 +13,8 @@ inline constexpr int kRowPiece = 1024;
 // Elements below which starting threads costs more than it saves.
 inline constexpr std::int64_t kMinParallelElements = 1 << 15;
 
-// Converts elements [offset, offset + n) of f32, f16 or bf16 data. Round to nearest even.
+// Converts elements [offset, offset + n) of f32, f16, bf16 or fp8 data. Round to nearest even; fp8
+// saturates.
 void load_row(float* dst, const void* src, kernels::DType dtype, std::int64_t offset, int n);
 void store_row(void* dst, kernels::DType dtype, std::int64_t offset, const float* src, int n);
 

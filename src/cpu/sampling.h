@@ -1,4 +1,4 @@
-// CPU backend of softmax, argmax and the samplers.
+// CPU backend of softmax, argmax, the samplers and the filters.
 #pragma once
 
 #include "sampling/sampling_types.h"
@@ -7,6 +7,10 @@ namespace quire::cpu {
 
 void softmax(kernels::DType dtype, const kernels::SoftmaxParams& params);
 void argmax(kernels::DType dtype, const kernels::ArgmaxParams& params);
-void sample(kernels::TokenFilter filter, const kernels::SampleParams& params);
+// keys: probabilities, or weights for logits.
+void sample(kernels::DType dtype, kernels::RowKeys keys, const kernels::SampleParams& params);
+// keys: probabilities to renormalise, or ordered for logits to mask.
+void filter_rows(kernels::DType dtype, kernels::RowKeys keys,
+                 const kernels::FilterRowsParams& params);
 
 }  // namespace quire::cpu

@@ -9,49 +9,57 @@
 namespace quire::cuda {
 namespace {
 
+using kernels::Activation;
+using kernels::ActivationConfig;
+using kernels::ActivationParams;
 using kernels::DType;
-using kernels::SiluAndMulConfig;
-using kernels::SiluAndMulParams;
+using kernels::Scaling;
 
-jit::KernelSpec silu_and_mul_spec(const SiluAndMulConfig& config) {
+jit::KernelSpec activation_spec(const ActivationConfig& config) {
   jit::KernelSpec spec;
-  spec.name = "silu_and_mul";
-  spec.header = "activation/silu_and_mul.cuh";
-  spec.function = "silu_and_mul";
-  spec.config_type = "SiluAndMulConfig";
+  spec.name = "activate_and_mul";
+  spec.header = "activation/activation.cuh";
+  spec.function = "activate_and_mul";
+  spec.config_type = "ActivationConfig";
   spec.config = jit::config_literal(config);
-  spec.params_type = "SiluAndMulParams";
+  spec.params_type = "ActivationParams";
   spec.threads_per_block = config.threads;
   return spec;
 }
 
-SiluAndMulConfig choose_config(SiluAndMulConfig config, const SiluAndMulParams& p) {
-  const std::int64_t element = size_bytes(config.dtype);
-  int bytes = access_bytes({p.input, p.out}, {p.hidden * element});
+// As the kernel has it.
+std::int64_t elems_per_thread(const ActivationConfig& config) {
+  return config.scaling == Scaling::computed ? std::max(config.vec_elems, kernels::kScaleGroup / 32)
+                                             : config.vec_elems;
+}
+
+ActivationConfig choose_config(ActivationConfig config, const ActivationParams& p) {
+  const int element = size_bytes(config.dtype), out_element = size_bytes(config.out_dtype);
+  config.vec_elems =
+      access_elems(16 / element, p.hidden, {{p.input, element, {}}, {p.out, out_element, {}}});
   for (int d = 0; d < p.num_leading_dims; ++d) {
-    bytes = std::min(bytes,
-                     access_bytes({}, {p.input_strides[d] * element, p.out_strides[d] * element}));
+    config.vec_elems = access_elems(
+        config.vec_elems, p.hidden,
+        {{nullptr, element, {p.input_strides[d]}}, {nullptr, out_element, {p.out_strides[d]}}});
   }
-  config.vec_elems = bytes / static_cast<int>(element);
-  config.threads = block_threads(p.hidden / config.vec_elems);
+  config.threads = block_threads(p.hidden / elems_per_thread(config));
   return config;
 }
 
 }  // namespace
 
-void silu_and_mul(SiluAndMulConfig config, const SiluAndMulParams& params, int device_index,
-                  Stream stream) {
+void activate_and_mul(const char* op, ActivationConfig config, const ActivationParams& params,
+                      int device_index, Stream stream) {
   config = choose_config(config, params);
-  const std::int64_t columns_per_block =
-      static_cast<std::int64_t>(config.threads) * config.vec_elems;
+  const std::int64_t columns_per_block = config.threads * elems_per_thread(config);
   const std::int64_t column_blocks = (params.hidden + columns_per_block - 1) / columns_per_block;
   if (column_blocks > 65535) {
-    throw Error(ErrorCode::not_implemented, "silu_and_mul: out: got " +
+    throw Error(ErrorCode::not_implemented, std::string(op) + ": out: got " +
                                                 std::to_string(params.hidden) +
                                                 " in the last dimension, expected at most " +
                                                 std::to_string(65535 * columns_per_block));
   }
-  const Kernel& kernel = get_kernel(silu_and_mul_spec(config), device_index);
+  const Kernel& kernel = get_kernel(activation_spec(config), device_index);
   launch(kernel, grid_blocks(params.rows, config.threads, device_index),
          static_cast<unsigned>(column_blocks), stream, params);
 }
@@ -59,10 +67,20 @@ void silu_and_mul(SiluAndMulConfig config, const SiluAndMulParams& params, int d
 std::vector<ListedKernel> activation_kernels() {
   std::vector<ListedKernel> list;
   for (const DType dtype : {DType::bf16, DType::f16, DType::f32}) {
-    for (int vec_elems = 16 / size_bytes(dtype); vec_elems > 0; vec_elems /= 2) {
-      const SiluAndMulConfig config{.dtype = dtype, .vec_elems = vec_elems, .threads = 256};
-      const bool preset = dtype != DType::f32 && vec_elems == 8;
-      list.push_back({.spec = silu_and_mul_spec(config), .preset = preset});
+    for (const Activation activation :
+         {Activation::silu, Activation::gelu, Activation::gelu_tanh}) {
+      for (const int vec_elems : {16 / size_bytes(dtype), 1}) {
+        ActivationConfig config{.activation = activation, .dtype = dtype, .out_dtype = dtype};
+        config.vec_elems = vec_elems;
+        config.threads = 256;
+        const bool preset = dtype != DType::f32 && vec_elems == 8 && activation == Activation::silu;
+        list.push_back({.spec = activation_spec(config), .preset = preset});
+        config.out_dtype = DType::f8e4m3;
+        for (const Scaling scaling : {Scaling::given, Scaling::computed}) {
+          config.scaling = scaling;
+          list.push_back({.spec = activation_spec(config), .preset = preset});
+        }
+      }
     }
   }
   return list;

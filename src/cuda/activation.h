@@ -8,9 +8,9 @@
 
 namespace quire::cuda {
 
-// Of `config` the dtype is taken, the rest is chosen here.
-void silu_and_mul(kernels::SiluAndMulConfig config, const kernels::SiluAndMulParams& params,
-                  int device_index, Stream stream);
+// Vector width and threads of `config` are chosen here.
+void activate_and_mul(const char* op, kernels::ActivationConfig config,
+                      const kernels::ActivationParams& params, int device_index, Stream stream);
 
 std::vector<ListedKernel> activation_kernels();
 

@@ -5,6 +5,8 @@
 
 #include "attention/page_check_types.h"
 #include "core/env.h"
+#include "cuda/attention_decode.h"
+#include "cuda/attention_kv_boxes.h"
 #include "cuda/attention_sm90.h"
 #include "cuda/attention_variant.h"
 #include "quire/error.h"
@@ -25,20 +27,42 @@ constexpr int kSmallestSmemBytes = 99 * 1024;  // a block's limit on sm_86, sm_8
 // An fp8 cache is held in registers on its way to shared memory. Without a bound NVRTC takes 206 at
 // head_dim 128, where 167 do: three blocks a multiprocessor, as many as shared memory holds.
 int min_blocks_per_sm(const AttentionConfig& config) {
-  return kernels::is_fp8(config.kv_dtype) && config.tile_q == 16 ? 3 : 1;
+  const bool sm80_decode = config.kernel == AttentionKernel::sm80 && config.tile_q == 16;
+  return kernels::is_fp8(config.kv_dtype) && sm80_decode ? 3 : 1;
+}
+
+const char* kernel_name(AttentionKernel kernel) {
+  switch (kernel) {
+    case AttentionKernel::sm90:
+      return "attention_sm90";
+    case AttentionKernel::decode:
+      return "attention_decode";
+    default:
+      return "attention_sm80";
+  }
+}
+
+const char* params_type(AttentionKernel kernel) {
+  switch (kernel) {
+    case AttentionKernel::sm90:
+      return "AttentionSm90Params";
+    case AttentionKernel::decode:
+      return "AttentionDecodeParams";
+    default:
+      return "AttentionParams";
+  }
 }
 
 jit::KernelSpec attention_spec(const AttentionConfig& config,
                                const AttentionVariant* variant = nullptr) {
-  const bool sm90 = config.kernel == AttentionKernel::sm90;
-  const std::string name = sm90 ? "attention_sm90" : "attention_sm80";
+  const std::string name = kernel_name(config.kernel);
   jit::KernelSpec spec{
       .name = name,
       .header = "attention/" + name + ".cuh",
       .function = name,
       .config_type = "AttentionConfig",
       .config = jit::config_literal(config),
-      .params_type = sm90 ? "AttentionSm90Params" : "AttentionParams",
+      .params_type = params_type(config.kernel),
       .threads_per_block = attention_threads(config),
       .min_blocks_per_sm = min_blocks_per_sm(config),
       .dynamic_smem_bytes = static_cast<std::size_t>(attention_smem_bytes(config))};
@@ -86,6 +110,12 @@ jit::KernelSpec plan_spec() {
           .dynamic_smem_bytes = static_cast<std::size_t>(kernels::plan_smem_bytes(config))};
 }
 
+// Whether the copy engine can describe what the kernel wants of it.
+bool boxes_fit(AttentionKernel kernel, const AttentionParams& params) {
+  return kernel == AttentionKernel::decode ? boxes_can_describe_kv(params)
+                                           : boxes_can_describe(params);
+}
+
 AttentionConfig fitting_config(const DeviceLimits& limits, const AttentionDemand& demand) {
   for (const AttentionChoice& choice : attention_choices(demand)) {
     if (attention_smem_bytes(choice.config) <= limits.max_smem_per_block) return choice.config;
@@ -112,14 +142,16 @@ AttentionTarget attention_target(int device_index, AttentionDemand demand,
   AttentionTarget target;
   target.config = fitting_config(limits, demand);
   const Kernel& kernel = get_kernel(attention_spec(target.config, variant), device_index);
-  get_kernel(merge_spec(target.config), device_index);
+  const bool merges_itself = target.config.kernel == AttentionKernel::decode;
+  if (!merges_itself) get_kernel(merge_spec(target.config), device_index);
   const int token_bytes = (target.config.head_dim_qk + target.config.head_dim_vo) *
                           kernels::size_bytes(target.config.kv_dtype);
   target.tile = {
       .num_workers = limits.num_sms * max_blocks_per_sm(kernel),
       .tile_q = attention_tile_rows(target.config, demand.group_size),
       .tile_kv = target.config.tile_kv,
-      .cached_tokens = static_cast<std::int64_t>(limits.l2_bytes * kCacheShare) / token_bytes};
+      .cached_tokens = static_cast<std::int64_t>(limits.l2_bytes * kCacheShare) / token_bytes,
+      .merges_itself = merges_itself};
   return target;
 }
 
@@ -131,21 +163,22 @@ void attention_plan(int device_index, const kernels::AttentionPlanParams& params
 
 void attention(int device_index, const AttentionConfig& planned, bool aligned,
                const AttentionVariant* variant, const AttentionParams& params, Stream stream) {
-  if (!aligned && kernels::is_fp8(planned.q_dtype)) {
-    throw Error(ErrorCode::not_implemented,
-                "attention: q, k, v, out: got rows that do not start at multiples of 16 bytes, "
-                "expected only such rows for f8e4m3 queries on CUDA");
-  }
-  const bool as_planned = aligned && (!planned.boxes || boxes_can_describe(params));
+  const bool as_planned = aligned && (!planned.boxes || boxes_fit(planned.kernel, params));
   const AttentionConfig config = as_planned ? planned : row_attention(planned, aligned);
   if (params.num_items > 0) {
     const Kernel& kernel = get_kernel(attention_spec(config, variant), device_index);
     const auto num_workers = static_cast<unsigned>(params.num_workers);
-    if (config.kernel == AttentionKernel::sm90) {
-      const DeviceGuard guard(device_index);  // describing tensors takes a context
-      launch(kernel, num_workers, 1, stream, sm90_params(config, params));
-    } else {
-      launch(kernel, num_workers, 1, stream, params);
+    const DeviceGuard guard(device_index);  // describing tensors takes a context
+    switch (config.kernel) {
+      case AttentionKernel::sm90:
+        launch(kernel, num_workers, 1, stream, sm90_params(config, params));
+        break;
+      case AttentionKernel::decode:
+        launch(kernel, num_workers, 1, stream,
+               decode_params(config, params, device_limits(device_index).l2_bytes));
+        break;
+      default:
+        launch(kernel, num_workers, 1, stream, params);
     }
   }
   if (params.num_merges > 0) {
@@ -188,6 +221,7 @@ void list_sm80(std::vector<ListedKernel>& list, const AttentionConfig& shape, bo
   for (const double mean_packed_rows : {1., 64., 1024.}) {
     const AttentionDemand demand{.shape = shape, .mean_packed_rows = mean_packed_rows};
     for (const AttentionChoice& choice : attention_choices(demand)) {
+      if (choice.config.kernel != AttentionKernel::sm80) continue;
       if (std::find(listed.begin(), listed.end(), choice.config) != listed.end()) continue;
       listed.push_back(choice.config);
       list.push_back({.spec = attention_spec(choice.config),
@@ -204,6 +238,7 @@ void list_sm90(std::vector<ListedKernel>& list, const AttentionConfig& shape, bo
       if (page_size == 0 && !shape.aligned) continue;
       const AttentionConfig config = attention_choices({.shape = shape,
                                                         .mean_packed_rows = mean_packed_rows,
+                                                        .max_packed_rows = 1024,
                                                         .page_size = page_size,
                                                         .compute_major = 9})
                                          .front()
@@ -213,6 +248,44 @@ void list_sm90(std::vector<ListedKernel>& list, const AttentionConfig& shape, bo
                       .min_arch = 90,
                       .max_arch = 90,
                       .preset = preset && config.boxes});
+    }
+  }
+}
+
+// The first kernel of attention_decode that a device with this much shared memory takes.
+const AttentionConfig* decode_choice(const std::vector<AttentionChoice>& choices, int smem_bytes) {
+  for (const AttentionChoice& choice : choices) {
+    if (attention_smem_bytes(choice.config) > smem_bytes) continue;
+    return choice.config.kernel == AttentionKernel::decode ? &choice.config : nullptr;
+  }
+  return nullptr;
+}
+
+// Kernels of attention_decode for requests of up to max_rows packed rows, with boxes and without,
+// on large GPUs and small ones.
+void list_decode(std::vector<ListedKernel>& list, const AttentionConfig& shape, int max_rows,
+                 bool preset) {
+  constexpr int kLargest = 227 * 1024, kSm80 = 163 * 1024;
+  struct Target {
+    int compute_major, page_size, smem_bytes;
+  };
+  std::vector<AttentionConfig> listed;
+  for (int rows = 8; rows <= max_rows; rows *= 2) {
+    for (const Target& target :
+         {Target{9, 16, kLargest}, {9, 1, kLargest}, {8, 16, kSm80}, {8, 16, kSmallestSmemBytes}}) {
+      const auto choices = attention_choices({.shape = shape,
+                                              .mean_packed_rows = static_cast<double>(rows),
+                                              .max_packed_rows = static_cast<double>(rows),
+                                              .page_size = target.page_size,
+                                              .compute_major = target.compute_major});
+      const AttentionConfig* config = decode_choice(choices, target.smem_bytes);
+      if (!config || (config->boxes && !shape.aligned)) continue;
+      if (std::find(listed.begin(), listed.end(), *config) != listed.end()) continue;
+      listed.push_back(*config);
+      list.push_back({.spec = attention_spec(*config),
+                      .min_arch = config->boxes ? 90 : 80,
+                      .preset = preset && rows == 8 && target.smem_bytes == kLargest,
+                      .large_smem = attention_smem_bytes(*config) > kSmallestSmemBytes});
     }
   }
 }
@@ -236,19 +309,23 @@ std::vector<ListedKernel> attention_kernels() {
                             .head_dim_vo = dims.vo};
       list_sm80(list, shape, dims.preset);
       list_sm90(list, shape, dims.preset);
+      list_decode(list, shape, dtype == DType::bf16 && dims.preset ? 64 : 8, dims.preset);
       if (dims.qk == dims.vo) list.push_back({.spec = merge_spec(shape), .preset = dims.preset});
       if (dims.qk != 128 || dtype != DType::bf16) continue;
       shape.aligned = false;
       list_sm80(list, shape, false);
       list_sm90(list, shape, false);
+      list_decode(list, shape, 8, false);
     }
-    for (const int head_dim : {64, 128}) {  // an fp8 cache
+    for (const int head_dim : {64, 128, 256}) {  // an fp8 cache
       const AttentionConfig shape{.q_dtype = dtype,
                                   .kv_dtype = DType::f8e4m3,
                                   .o_dtype = dtype,
                                   .head_dim_qk = head_dim,
                                   .head_dim_vo = head_dim};
       list_sm80(list, shape, false);
+      list_decode(list, shape, head_dim == 128 ? 32 : 8, false);
+      list_sm90(list, shape, false);
       list.push_back({.spec = merge_spec(shape)});
     }
   }

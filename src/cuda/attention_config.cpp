@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "attention/attention_decode_layout.h"
 #include "attention/attention_sm80_layout.h"
 #include "attention/attention_sm90_layout.h"
 #include "core/env.h"
@@ -19,10 +20,12 @@ using kernels::DType;
 
 constexpr double kAny = 1e30;
 
-// A row of the table: for head dims up to max_head_dim and min_rows < mean packed rows <= max_rows.
+// A row of the table: for head dims up to max_head_dim and min_rows < packed rows <= max_rows, on
+// average, of decode at most. Decode takes the smallest tile_q of 8, 16, … that holds a request,
+// the row's at most.
 struct Row {
   AttentionKernel kernel;
-  int q_bits;  // of an element of q
+  int q_bits, kv_bits;  // of an element; kv_bits 0: 8 or 16
   bool boxes;
   int max_head_dim;
   double min_rows, max_rows;
@@ -31,50 +34,124 @@ struct Row {
 };
 constexpr auto sm80 = AttentionKernel::sm80;
 constexpr auto sm90 = AttentionKernel::sm90;
+constexpr auto decode = AttentionKernel::decode;
 
 // Best first. Figures: H100 80GB HBM3, docs/kernels/attention_sm80.md and attention_sm90.md.
 constexpr Row kTable[] = {
-    {sm90, 16, true, 64, 128, kAny, 192, 112, 12, 1, 3,
+    {decode, 16, 0, true, 64, -1, 8, 8, 32, 1, 8, 2,
+     "decode: 128 KB on their way a multiprocessor"},
+    {decode, 16, 0, true, 64, -1, 16, 16, 32, 1, 7, 2, "decode: with more warps it spills"},
+    {decode, 16, 0, true, 64, -1, 32, 32, 16, 1, 7, 4,
+     "decode: with more warps or tokens it spills"},
+    {decode, 16, 0, true, 128, -1, 8, 8, 16, 1, 8, 2,
+     "decode: 128 KB on their way a multiprocessor"},
+    {decode, 16, 0, true, 128, -1, 32, 32, 16, 1, 7, 2, "decode: with more warps it spills"},
+    {decode, 16, 0, true, 192, -1, 16, 16, 16, 1, 7, 2,
+     "decode: two stages of eight warps do not fit"},
+    {decode, 16, 0, true, 256, -1, 16, 16, 16, 1, 7, 1, "decode: one stage is 112 KB"},
+    {decode, 16, 0, false, 64, -1, 8, 8, 32, 1, 8, 2, "decode, no boxes"},
+    {decode, 16, 0, false, 64, -1, 16, 16, 32, 1, 7, 2, "decode, no boxes"},
+    {decode, 16, 0, false, 64, -1, 32, 32, 16, 1, 7, 4, "decode, no boxes"},
+    {decode, 16, 0, false, 128, -1, 8, 8, 16, 1, 8, 2, "decode, no boxes"},
+    {decode, 16, 0, false, 128, -1, 32, 32, 16, 1, 7, 2, "decode, no boxes"},
+    {decode, 16, 0, false, 192, -1, 16, 16, 16, 1, 7, 2, "decode, no boxes"},
+    {decode, 16, 0, false, 256, -1, 16, 16, 16, 1, 7, 1, "decode, no boxes"},
+    {decode, 16, 0, false, 64, -1, 32, 32, 16, 1, 5, 4, "decode, less shared memory"},
+    {decode, 16, 0, false, 128, -1, 32, 32, 16, 1, 5, 2, "decode, less shared memory"},
+    {decode, 16, 0, false, 256, -1, 16, 16, 16, 1, 5, 1, "decode, less shared memory"},
+    {decode, 16, 0, false, 64, -1, 16, 16, 32, 1, 3, 2, "decode, little shared memory"},
+    {decode, 16, 0, false, 128, -1, 16, 16, 16, 1, 3, 2, "decode, little shared memory"},
+    {decode, 16, 0, false, 256, -1, 8, 8, 16, 1, 3, 1, "decode, little shared memory"},
+    {sm90, 16, 16, true, 64, 128, kAny, 192, 112, 12, 1, 3,
      "three consumers: 30 % over two; 128 tokens spill"},
-    {sm90, 16, true, 64, 16, kAny, 64, 128, 4, 1, 3, "few rows"},
-    {sm90, 16, true, 128, 64, kAny, 128, 128, 8, 1, 3, "two consumers in turns"},
-    {sm90, 16, true, 128, 16, kAny, 64, 128, 4, 1, 2, "few rows"},
-    {sm90, 16, true, 192, 64, kAny, 128, 96, 8, 1, 2, "two stages of q, k and v fit"},
-    {sm90, 16, true, 192, 16, kAny, 64, 96, 4, 1, 2, "few rows"},
-    {sm90, 16, true, 256, 64, kAny, 128, 48, 8, 1, 2, "more tokens a step spill"},
-    {sm90, 16, true, 256, 16, kAny, 64, 64, 4, 1, 2, "few rows"},
-    {sm90, 16, false, 128, 64, kAny, 128, 128, 8, 1, 3,
+    {sm90, 16, 16, true, 64, 16, kAny, 64, 128, 4, 1, 3, "few rows"},
+    {sm90, 16, 16, true, 128, 64, kAny, 128, 128, 8, 1, 3, "two consumers share K and V"},
+    {sm90, 16, 16, true, 128, 16, kAny, 64, 128, 4, 1, 2, "few rows"},
+    {sm90, 16, 16, true, 192, 64, kAny, 128, 96, 8, 1, 2, "two stages of q, k and v fit"},
+    {sm90, 16, 16, true, 192, 16, kAny, 64, 96, 4, 1, 2, "few rows"},
+    {sm90, 16, 16, true, 256, 64, kAny, 128, 64, 8, 1, 2, "80 tokens: 2 % less, 48: 7 %"},
+    {sm90, 16, 16, true, 256, 16, kAny, 64, 64, 4, 1, 2, "few rows"},
+    {sm90, 16, 16, false, 128, 64, kAny, 128, 128, 8, 1, 3,
      "no boxes: small pages, groups over a tile"},
-    {sm90, 16, false, 128, 16, kAny, 64, 128, 4, 1, 2, "no boxes, few rows"},
-    {sm90, 16, false, 192, 64, kAny, 128, 96, 8, 1, 2, "no boxes, large heads"},
-    {sm90, 16, false, 192, 16, kAny, 64, 96, 4, 1, 2, "no boxes, large heads, few rows"},
-    {sm90, 16, false, 256, 64, kAny, 128, 48, 8, 1, 2, "no boxes, large heads"},
-    {sm90, 16, false, 256, 16, kAny, 64, 64, 4, 1, 2, "no boxes, large heads, few rows"},
-    {sm80, 16, false, 128, -1, 16, 16, 64, 1, 4, 2, "decode: warps share the tokens, not the rows"},
-    {sm80, 16, false, 256, -1, 16, 16, 32, 1, 2, 2, "decode: warps share the tokens, not the rows"},
-    {sm80, 16, false, 64, 16, kAny, 64, 64, 4, 1, 2, "128 rows lose 7 % at head_dim 64"},
-    {sm80, 16, false, 128, 64, kAny, 128, 64, 8, 1, 2, "K and V shared by 128 rows: 20 % over 64"},
-    {sm80, 16, false, 128, 16, kAny, 64, 64, 4, 1, 2, "few rows, or little shared memory"},
-    {sm80, 16, false, 256, 64, kAny, 128, 32, 8, 1, 2,
+    {sm90, 16, 16, false, 128, 16, kAny, 64, 128, 4, 1, 2, "no boxes, few rows"},
+    {sm90, 16, 16, false, 192, 64, kAny, 128, 96, 8, 1, 2, "no boxes, large heads"},
+    {sm90, 16, 16, false, 192, 16, kAny, 64, 96, 4, 1, 2, "no boxes, large heads, few rows"},
+    {sm90, 16, 16, false, 256, 64, kAny, 128, 64, 8, 1, 2, "no boxes, large heads"},
+    {sm90, 16, 16, false, 256, 16, kAny, 64, 64, 4, 1, 2, "no boxes, large heads, few rows"},
+    {sm90, 16, 8, true, 64, 64, kAny, 128, 128, 8, 1, 3, "fp8 cache: a warpgroup converts it"},
+    {sm90, 16, 8, true, 128, 64, kAny, 128, 128, 8, 1, 2, "fp8 cache: a warpgroup converts it"},
+    {sm90, 16, 8, true, 128, 16, kAny, 64, 128, 4, 1, 2, "fp8 cache, few rows"},
+    {sm90, 16, 8, true, 192, 64, kAny, 128, 96, 8, 1, 2, "fp8 cache, large heads"},
+    {sm90, 16, 8, true, 192, 16, kAny, 64, 96, 4, 1, 2, "fp8 cache, large heads, few rows"},
+    {sm90, 16, 8, true, 256, 64, kAny, 128, 48, 8, 1, 2, "fp8 cache: more tokens a step spill"},
+    {sm90, 16, 8, true, 256, 16, kAny, 64, 64, 4, 1, 2, "fp8 cache, few rows"},
+    {sm90, 16, 8, false, 128, 64, kAny, 128, 128, 8, 1, 2, "fp8 cache, no boxes"},
+    {sm90, 16, 8, false, 128, 16, kAny, 64, 128, 4, 1, 2, "fp8 cache, no boxes, few rows"},
+    {sm90, 16, 8, false, 192, 64, kAny, 128, 96, 8, 1, 2, "fp8 cache, no boxes, large heads"},
+    {sm90, 16, 8, false, 256, 16, kAny, 64, 64, 4, 1, 2, "fp8 cache, no boxes: two spill"},
+    {sm80, 16, 0, false, 128, -1, 16, 16, 64, 1, 4, 2,
+     "decode: warps share the tokens, not the rows"},
+    {sm80, 16, 0, false, 256, -1, 16, 16, 32, 1, 2, 2,
+     "decode: warps share the tokens, not the rows"},
+    {sm80, 16, 0, false, 64, 16, kAny, 64, 64, 4, 1, 2, "128 rows lose 7 % at head_dim 64"},
+    {sm80, 16, 0, false, 128, 64, kAny, 128, 64, 8, 1, 2,
+     "K and V shared by 128 rows: 20 % over 64"},
+    {sm80, 16, 0, false, 128, 16, kAny, 64, 64, 4, 1, 2, "few rows, or little shared memory"},
+    {sm80, 16, 0, false, 256, 64, kAny, 128, 32, 8, 1, 2,
      "registers are left for 32 tokens a step only"},
-    {sm80, 16, false, 256, 16, kAny, 64, 32, 4, 1, 2, "few rows, or little shared memory"},
-    {sm80, 16, false, 256, 16, kAny, 32, 32, 2, 1, 2, "little shared memory"},
-    {sm90, 16, true, 128, -1, 16, 64, 128, 4, 1, 2, "when forced: decode by the Hopper kernel"},
-    {sm90, 16, true, 256, -1, 16, 64, 64, 4, 1, 2, "when forced: decode by the Hopper kernel"},
-    {sm90, 16, false, 128, -1, 16, 64, 128, 4, 1, 2, "when forced: decode by the Hopper kernel"},
-    {sm90, 16, false, 256, -1, 16, 64, 64, 4, 1, 2, "when forced: decode by the Hopper kernel"},
-    {sm90, 8, true, 128, 64, kAny, 128, 128, 8, 1, 3, "fp8: two consumers in turns"},
-    {sm90, 8, true, 128, -1, kAny, 64, 128, 4, 1, 3, "fp8, few rows: no other kernel has it"},
-    {sm90, 8, true, 256, 64, kAny, 128, 64, 8, 1, 2, "fp8: more tokens a step spill"},
-    {sm90, 8, true, 256, -1, kAny, 64, 96, 4, 1, 2, "fp8, few rows"},
-    {sm90, 8, false, 128, 64, kAny, 128, 128, 8, 1, 3, "fp8, no boxes"},
-    {sm90, 8, false, 128, -1, kAny, 64, 128, 4, 1, 3, "fp8, no boxes, few rows"},
-    {sm90, 8, false, 256, -1, kAny, 64, 96, 4, 1, 2, "fp8, no boxes: two consumers spill"},
+    {sm80, 16, 0, false, 256, 16, kAny, 64, 32, 4, 1, 2, "few rows, or little shared memory"},
+    {sm80, 16, 0, false, 256, 16, kAny, 32, 32, 2, 1, 2, "little shared memory"},
+    {decode, 16, 0, false, 64, -1, kAny, 32, 32, 1, 3, 2, "when forced: any number of rows"},
+    {decode, 16, 0, false, 128, -1, kAny, 16, 16, 1, 3, 2, "when forced: any number of rows"},
+    {decode, 16, 0, false, 256, -1, kAny, 8, 16, 1, 3, 1, "when forced: any number of rows"},
+    {sm90, 16, 16, true, 128, -1, 16, 64, 128, 4, 1, 2, "when forced: decode by the Hopper kernel"},
+    {sm90, 16, 16, true, 256, -1, 16, 64, 64, 4, 1, 2, "when forced: decode by the Hopper kernel"},
+    {sm90, 16, 16, false, 128, -1, 16, 64, 128, 4, 1, 2,
+     "when forced: decode by the Hopper kernel"},
+    {sm90, 16, 16, false, 256, -1, 16, 64, 64, 4, 1, 2, "when forced: decode by the Hopper kernel"},
+    {sm90, 16, 8, true, 128, -1, 16, 64, 128, 4, 1, 2, "when forced: decode by the Hopper kernel"},
+    {sm90, 16, 8, true, 256, -1, 16, 64, 64, 4, 1, 2, "when forced: decode by the Hopper kernel"},
+    {sm90, 16, 8, false, 128, -1, 16, 64, 128, 4, 1, 2, "when forced: decode by the Hopper kernel"},
+    {sm90, 16, 8, false, 256, -1, 16, 64, 64, 4, 1, 2, "when forced: decode by the Hopper kernel"},
+    {sm90, 8, 8, true, 128, 64, kAny, 128, 128, 8, 1, 3, "fp8: two consumers share K and V"},
+    {sm90, 8, 8, true, 128, -1, kAny, 64, 128, 4, 1, 3, "fp8, few rows: no other kernel has it"},
+    {sm90, 8, 8, true, 256, 64, kAny, 128, 64, 8, 1, 2, "fp8: more tokens a step spill"},
+    {sm90, 8, 8, true, 256, -1, kAny, 64, 96, 4, 1, 2, "fp8, few rows"},
+    {sm90, 8, 8, false, 128, 64, kAny, 128, 128, 8, 1, 3, "fp8, no boxes"},
+    {sm90, 8, 8, false, 128, -1, kAny, 64, 128, 4, 1, 3, "fp8, no boxes, few rows"},
+    {sm90, 8, 8, false, 256, -1, kAny, 64, 96, 4, 1, 2, "fp8, no boxes: two consumers spill"},
 };
 
 // The copy engine brings boxes of at least this many rows of k and v, and whole repeats of the
 // swizzle.
-constexpr int kSmallestBox = 16, kSwizzleRows = 8;
+constexpr int kSmallestBox = 16, kSwizzleRows = 8, kPanelBytes = 128;
+
+// All of a row of K or V, and rows that begin where the swizzle repeats.
+bool decode_boxes_fit(const AttentionDemand& demand) {
+  const AttentionConfig& shape = demand.shape;
+  const int row_bytes =
+      std::gcd(shape.head_dim_qk, shape.head_dim_vo) * kernels::size_bytes(shape.kv_dtype);
+  return demand.compute_major >= 9 && row_bytes % kPanelBytes == 0 &&
+         demand.page_size % kSwizzleRows == 0;
+}
+
+int decode_tile_rows(const Row& row, const AttentionDemand& demand) {
+  int rows = 8;
+  while (rows < row.tile_q && rows < demand.max_packed_rows) rows *= 2;
+  return rows;
+}
+
+// max_head_dim counts elements of 16 bits; rows take whole panels of shared memory.
+bool decode_serves(const Row& row, const AttentionDemand& demand) {
+  const AttentionConfig& shape = demand.shape;
+  const int bytes =
+      std::max(shape.head_dim_qk, shape.head_dim_vo) * kernels::size_bytes(shape.kv_dtype);
+  const int row_bytes = (bytes + kPanelBytes - 1) / kPanelBytes * kPanelBytes;
+  return row_bytes <= 2 * row.max_head_dim &&
+         decode_tile_rows(row, demand) * shape.head_dim_vo <= kernels::kDecodeMaxAccumulators &&
+         demand.max_packed_rows <= row.max_rows && shape.variant == kernels::VariantKind::none &&
+         (!row.boxes || decode_boxes_fit(demand));
+}
 
 bool boxes_fit(const AttentionDemand& demand, const Row& row) {
   if (demand.group_size > row.tile_q) return false;
@@ -86,13 +163,14 @@ bool boxes_fit(const AttentionDemand& demand, const Row& row) {
 
 bool serves(const Row& row, const AttentionDemand& demand) {
   const AttentionConfig& shape = demand.shape;
+  if (row.q_bits != 8 * kernels::size_bytes(shape.q_dtype)) return false;
+  if (row.kernel == decode) return decode_serves(row, demand);
   if (std::max(shape.head_dim_qk, shape.head_dim_vo) > row.max_head_dim) return false;
   if (demand.mean_packed_rows <= row.min_rows || demand.mean_packed_rows > row.max_rows) {
     return false;
   }
-  if (row.q_bits != (kernels::is_fp8(shape.q_dtype) ? 8 : 16)) return false;
   if (row.kernel == sm80) return true;
-  return demand.compute_major == 9 && shape.kv_dtype == shape.q_dtype &&
+  return demand.compute_major == 9 && row.kv_bits == 8 * kernels::size_bytes(shape.kv_dtype) &&
          demand.group_size <= kernels::kSm90MaxGroupSize && (!row.boxes || boxes_fit(demand, row));
 }
 
@@ -138,38 +216,53 @@ std::string attention_unsupported(const AttentionDemand& demand) {
   return "";
 }
 
-double rows_class(double mean_packed_rows) {
+double rows_class(double packed_rows) {
   double smallest = kAny;  // of the table's limits that are not below
   for (const Row& row : kTable) {
     for (const double limit : {row.min_rows, row.max_rows}) {
-      if (limit >= mean_packed_rows) smallest = std::min(smallest, limit);
+      if (limit >= packed_rows) smallest = std::min(smallest, limit);
     }
   }
   return smallest;
 }
 
+namespace {
+
+// Throws invalid_argument for a kernel there is not.
+bool is_wanted(AttentionKernel kernel, const std::string& forced) {
+  if (forced.empty()) return true;
+  if (forced == "sm80") return kernel == sm80;
+  if (forced == "sm90") return kernel == sm90;
+  if (forced == "decode") return kernel == decode;
+  throw Error(
+      ErrorCode::invalid_argument,
+      fmt::format("attention: QUIRE_FORCE_KERNEL: got {}, expected sm80, sm90 or decode", forced));
+}
+
+AttentionConfig configured(const Row& row, const AttentionDemand& demand) {
+  AttentionConfig c = demand.shape;
+  c.kernel = row.kernel;
+  c.boxes = row.boxes;
+  c.tile_q = row.tile_q;
+  c.tile_kv = row.tile_kv;
+  c.warps_q = row.warps_q;
+  c.warps_kv = row.warps_kv;
+  c.num_stages = row.num_stages;
+  if (row.kernel == decode) {
+    c.tile_q = decode_tile_rows(row, demand);
+    c.row_tiles = c.tile_q / 8;
+  }
+  return c;
+}
+
+}  // namespace
+
 std::vector<AttentionChoice> attention_choices(const AttentionDemand& demand) {
   const std::string forced = env::get("QUIRE_FORCE_KERNEL").value_or("");
-  if (!forced.empty() && forced != "sm80" && forced != "sm90") {
-    throw Error(
-        ErrorCode::invalid_argument,
-        fmt::format("attention: QUIRE_FORCE_KERNEL: got {}, expected sm80 or sm90", forced));
-  }
   std::vector<AttentionChoice> choices;
   for (const Row& row : kTable) {
-    if (!serves(row, demand) || (forced == "sm80" && row.kernel != sm80) ||
-        (forced == "sm90" && row.kernel != sm90)) {
-      continue;
-    }
-    AttentionConfig c = demand.shape;
-    c.kernel = row.kernel;
-    c.boxes = row.boxes;
-    c.tile_q = row.tile_q;
-    c.tile_kv = row.tile_kv;
-    c.warps_q = row.warps_q;
-    c.warps_kv = row.warps_kv;
-    c.num_stages = row.num_stages;
-    choices.push_back({c, row.reason});
+    if (!is_wanted(row.kernel, forced) || !serves(row, demand)) continue;
+    choices.push_back({configured(row, demand), row.reason});
   }
   return choices;
 }
@@ -178,6 +271,7 @@ AttentionConfig row_attention(AttentionConfig planned, bool aligned) {
   planned.aligned = aligned;
   if (!planned.boxes) return planned;
   planned.boxes = false;
+  if (planned.kernel == decode) return planned;
   if (planned.head_dim_vo > 128 || planned.tile_q == 192) planned.num_stages = 2;
   if (planned.tile_q == 192)
     planned.tile_kv = 64;  // registers for gathering; splits are any tokens
@@ -185,17 +279,30 @@ AttentionConfig row_attention(AttentionConfig planned, bool aligned) {
 }
 
 int attention_tile_rows(const AttentionConfig& config, int group_size) {
-  return config.boxes ? config.tile_q / group_size * group_size : config.tile_q;
+  return config.kernel == sm90 && config.boxes ? config.tile_q / group_size * group_size
+                                               : config.tile_q;
 }
 
 int attention_smem_bytes(const AttentionConfig& config) {
-  return config.kernel == AttentionKernel::sm90 ? kernels::sm90_layout(config).bytes
-                                                : kernels::sm80_layout(config).bytes;
+  switch (config.kernel) {
+    case sm90:
+      return kernels::sm90_layout(config).bytes;
+    case decode:
+      return kernels::decode_layout(config).bytes;
+    default:
+      return kernels::sm80_layout(config).bytes;
+  }
 }
 
 int attention_threads(const AttentionConfig& config) {
-  return config.kernel == AttentionKernel::sm90 ? kernels::sm90_layout(config).threads
-                                                : kernels::sm80_layout(config).threads;
+  switch (config.kernel) {
+    case sm90:
+      return kernels::sm90_layout(config).threads;
+    case decode:
+      return kernels::decode_layout(config).threads;
+    default:
+      return kernels::sm80_layout(config).threads;
+  }
 }
 
 }  // namespace quire::cuda

@@ -12,6 +12,7 @@ namespace quire::cuda {
 struct AttentionDemand {
   kernels::AttentionConfig shape;  // dtypes, head dims, variant, softmax; the rest is filled in
   double mean_packed_rows = 0;     // of qo_len * group_size, over requests with rows
+  double max_packed_rows = 0;
   int group_size = 1;
   int page_size = 0;         // 0: ragged
   int fixed_split_size = 0;  // tokens; 0: split points are multiples of tile_kv
@@ -27,11 +28,13 @@ struct AttentionChoice {
   const char* reason;
 };
 
-// A number of mean packed rows that gets the same choices: as few numbers as the table tells apart.
-double rows_class(double mean_packed_rows);
+// A number of packed rows, mean or most, that gets the same choices: as few numbers as the table
+// tells apart.
+double rows_class(double packed_rows);
 
-// Best first; the first whose shared memory fits the device is taken. QUIRE_FORCE_KERNEL=sm80 or
-// =sm90 leaves only that kernel: none may be left. Throws invalid_argument for other values.
+// Best first; the first whose shared memory fits the device is taken. QUIRE_FORCE_KERNEL=sm80,
+// =sm90 or =decode leaves only that kernel: none may be left. Throws invalid_argument for other
+// values.
 std::vector<AttentionChoice> attention_choices(const AttentionDemand& demand);
 
 // The kernel for tensors that boxes cannot describe, or whose rows are not all 16-byte aligned, in

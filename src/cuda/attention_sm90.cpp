@@ -1,10 +1,14 @@
 #include "cuda/attention_sm90.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <bit>
+#include <limits>
 #include <numeric>
 
+#include "cuda/attention_kv_boxes.h"
 #include "cuda/tensor_map.h"
+#include "quire/error.h"
 
 namespace quire::cuda {
 namespace {
@@ -56,29 +60,56 @@ BoxedTensor boxed_rows(const AttentionParams& p, const Rows& tensor, int rows) {
           .element_bytes = element_bytes};
 }
 
-int page_shift(int page_size) {
-  const auto size = static_cast<unsigned>(page_size);
-  return std::has_single_bit(size) ? std::countr_zero(size) : -1;
+// Of the rows (i, j) of a tensor, i < outer.count, j < inner.count.
+struct Dim {
+  std::int64_t count, stride;  // in elements
+};
+kernels::RowNumbers row_numbers(const char* tensor, Dim outer, Dim inner, int element_bytes) {
+  constexpr std::int64_t kMax = std::numeric_limits<std::uint32_t>::max();
+  if (outer.count <= 1) outer.stride = 0;
+  if (inner.count <= 1) inner.stride = 0;
+  const std::int64_t gcd = std::max<std::int64_t>(1, std::gcd(outer.stride, inner.stride));
+  const std::int64_t steps[2] = {outer.stride / gcd, inner.stride / gcd};
+  const auto last = static_cast<double>(outer.count) * static_cast<double>(steps[0]) +
+                    static_cast<double>(inner.count) * static_cast<double>(steps[1]);
+  if (steps[0] < 0 || steps[1] < 0 || last >= static_cast<double>(kMax) ||
+      gcd * element_bytes > kMax) {
+    throw Error(
+        ErrorCode::not_implemented,
+        fmt::format("attention: {}: got {} x {} rows of strides {} and {}, expected strides "
+                    "of 0 and more whose common divisor is at least a 2^32nd of the extent",
+                    tensor, outer.count, inner.count, outer.stride, inner.stride));
+  }
+  return {.unit = static_cast<kernels::u32>(gcd * element_bytes),
+          .outer = static_cast<kernels::u32>(steps[0]),
+          .inner = static_cast<kernels::u32>(steps[1])};
 }
 
 }  // namespace
 
 bool boxes_can_describe(const AttentionParams& p) {
   const auto steps = [](std::int64_t size, std::int64_t stride) { return size <= 1 || stride > 0; };
-  const std::int64_t rows = p.page_size > 0 ? p.page_size : p.total_kv;
   return steps(p.total_q, p.q_token_stride) && steps(p.num_qo_heads, p.q_head_stride) &&
          steps(p.total_q, p.out_token_stride) && steps(p.num_qo_heads, p.out_head_stride) &&
-         steps(rows, p.k_token_stride) && steps(rows, p.v_token_stride) &&
-         steps(p.num_kv_heads, p.k_head_stride) && steps(p.num_kv_heads, p.v_head_stride) &&
-         steps(p.num_pages, p.k_page_stride) && steps(p.num_pages, p.v_page_stride);
+         boxes_can_describe_kv(p);
 }
 
 kernels::AttentionSm90Params sm90_params(const AttentionConfig& config,
                                          const AttentionParams& params) {
   kernels::AttentionSm90Params sm90{.attention = params,
                                     .page_shift = page_shift(params.page_size)};
-  if (!config.boxes) return sm90;
   const AttentionParams& p = params;
+  if (!config.boxes) {
+    const bool paged = p.page_size > 0;
+    const std::int64_t pages = paged ? p.num_pages : 1, rows = paged ? p.page_size : p.total_kv;
+    const int q_bytes = kernels::size_bytes(config.q_dtype);
+    const int kv_bytes = kernels::size_bytes(config.kv_dtype);
+    sm90.q_rows =
+        row_numbers("q", {p.total_q, p.q_token_stride}, {p.num_qo_heads, p.q_head_stride}, q_bytes);
+    sm90.k_rows = row_numbers("k", {pages, p.k_page_stride}, {rows, p.k_token_stride}, kv_bytes);
+    sm90.v_rows = row_numbers("v", {pages, p.v_page_stride}, {rows, p.v_token_stride}, kv_bytes);
+    return sm90;
+  }
   sm90.box_rows = p.page_size > 0 ? std::gcd(p.page_size, config.tile_kv) : config.tile_kv;
   sm90.out_boxes = kernels::sm90_layout(config).stages_out && kWarpRows % p.group_size == 0;
   const Kv k{p.k, p.k_page_stride, p.k_token_stride, p.k_head_stride, config.head_dim_qk};

@@ -17,8 +17,8 @@ namespace {
 // Everything that tells kernels of this process apart, much cheaper than the cache key.
 std::string identity(const jit::KernelSpec& spec, int device_index) {
   std::string text =
-      fmt::format("{} {} {} {} {}", driver_generation(), device_index, spec.threads_per_block,
-                  spec.min_blocks_per_sm, spec.dynamic_smem_bytes);
+      fmt::format("{} {} {} {} {} {}", driver_generation(), device_index, spec.threads_per_block,
+                  spec.min_blocks_per_sm, spec.cluster_blocks, spec.dynamic_smem_bytes);
   for (const std::string* field : {&spec.name, &spec.header, &spec.function, &spec.config_type,
                                    &spec.config, &spec.params_type}) {
     text.append(1, '\0').append(*field);

@@ -3,78 +3,117 @@
 #include <algorithm>
 #include <bit>
 
+#include "cuda/driver.h"
 #include "cuda/row_kernel.h"
 
 namespace quire::cuda {
 namespace {
 
 using kernels::DType;
-using kernels::RmsNormConfig;
-using kernels::RmsNormParams;
+using kernels::NormConfig;
+using kernels::NormKind;
+using kernels::NormParams;
+using kernels::Scaling;
 
-jit::KernelSpec rms_norm_spec(const RmsNormConfig& config) {
+jit::KernelSpec norm_spec(const NormConfig& config) {
   jit::KernelSpec spec;
-  spec.name = "rms_norm";
-  spec.header = "norm/rms_norm.cuh";
-  spec.function = "rms_norm";
-  spec.config_type = "RmsNormConfig";
+  spec.name = "normalize";
+  spec.header = "norm/norm.cuh";
+  spec.function = "normalize";
+  spec.config_type = "NormConfig";
   spec.config = jit::config_literal(config);
-  spec.params_type = "RmsNormParams";
+  spec.params_type = "NormParams";
   spec.threads_per_block = config.threads;
-  spec.dynamic_smem_bytes = 32 * sizeof(float);
+  spec.dynamic_smem_bytes = 64 * sizeof(float);
   return spec;
 }
 
-// Threads for rows of `hidden` elements: as few as hold the row in their registers.
-RmsNormConfig choose_threads(RmsNormConfig config, int access_bytes, std::int64_t hidden) {
-  constexpr int kKeptElements = 16;  // a thread; 1024 threads of it still have registers to spare
-  config.vec_elems = access_bytes / size_bytes(config.dtype);
-  config.vecs_per_thread = kKeptElements / config.vec_elems;
-  const std::int64_t wanted = (hidden + kKeptElements - 1) / kKeptElements;
-  config.threads_per_row = static_cast<int>(
-      std::bit_ceil(static_cast<std::uint64_t>(std::clamp<std::int64_t>(wanted, 8, 1024))));
-  if (wanted > 1024) config.vecs_per_thread = 0;
-  config.threads = std::max(128, config.threads_per_row);
-  // Rows of several warps have the block to themselves: its barriers are theirs.
-  if (config.threads_per_row > 32) config.threads = config.threads_per_row;
+int bit_ceil(std::int64_t x) {
+  return static_cast<int>(std::bit_ceil(static_cast<std::uint64_t>(x)));
+}
+
+// Threads for rows of `hidden` elements. Many rows: few threads with many accesses of a row in
+// flight each, whose sums need few barriers. Few rows: all the threads there is work for.
+NormConfig choose_threads(NormConfig config, std::int64_t hidden, bool many_rows) {
+  constexpr int kMaxThreads = 512;  // so that a thread has 128 registers
+  const std::int64_t vecs = std::max<std::int64_t>(1, hidden / config.vec_elems);
+  // A residual, and a second look at what is written, take registers of their own.
+  const int many_vecs = config.fused_add || config.scaling == Scaling::computed ? 4 : 8;
+  const std::int64_t wanted =
+      many_rows ? std::max((vecs + many_vecs - 1) / many_vecs, std::min<std::int64_t>(vecs, 32))
+                : vecs;
+  config.threads_per_row = std::min(bit_ceil(wanted), kMaxThreads);
+  const std::int64_t per_thread = (vecs + config.threads_per_row - 1) / config.threads_per_row;
+  // Narrow accesses hold little each.
+  const int most = config.vec_elems * size_bytes(config.dtype) >= 8 ? many_vecs : 2 * many_vecs;
+  config.vecs_per_thread = per_thread > most ? 0 : bit_ceil(per_thread);
+  config.threads = config.threads_per_row > 32 ? config.threads_per_row : 128;
   return config;
 }
 
-RmsNormConfig choose_config(const RmsNormConfig& config, const RmsNormParams& p) {
-  const std::int64_t element = size_bytes(config.dtype);
-  const int bytes = access_bytes(
-      {p.input, p.residual, p.weight, p.out},
-      {p.hidden * element, p.input_token_stride * element, p.input_head_stride * element,
-       p.residual_token_stride * element, p.residual_head_stride * element,
-       p.out_token_stride * element, p.out_head_stride * element});
-  return choose_threads(config, bytes, p.hidden);
+NormConfig choose_config(NormConfig config, const NormParams& p, int device_index) {
+  const int element = size_bytes(config.dtype), weight = size_bytes(config.weight_dtype);
+  config.vec_elems =
+      access_elems(16 / element, p.hidden,
+                   {{p.input, element, {p.input_token_stride, p.input_head_stride}},
+                    {p.residual, element, {p.residual_token_stride, p.residual_head_stride}},
+                    {p.out, size_bytes(config.out_dtype), {p.out_token_stride, p.out_head_stride}},
+                    {p.weight, weight, {}},
+                    {p.bias, weight, {}}});
+  constexpr int kRowsPerSm = 4;
+  return choose_threads(config, p.hidden,
+                        p.rows >= kRowsPerSm * device_limits(device_index).num_sms);
 }
 
 }  // namespace
 
-void rms_norm(RmsNormConfig config, const RmsNormParams& params, int device_index, Stream stream) {
-  config = choose_config(config, params);
-  const int rows_per_block = config.threads / config.threads_per_row;
-  const std::int64_t groups =
-      (static_cast<std::int64_t>(params.rows) + rows_per_block - 1) / rows_per_block;
-  const Kernel& kernel = get_kernel(rms_norm_spec(config), device_index);
-  launch(kernel, grid_blocks(groups, config.threads, device_index), 1, stream, params);
+void normalize(NormConfig config, const NormParams& params, int device_index, Stream stream) {
+  config = choose_config(config, params, device_index);
+  const std::int64_t rows_per_block = config.threads / config.threads_per_row;
+  const std::int64_t blocks = (params.rows + rows_per_block - 1) / rows_per_block;
+  const Kernel& kernel = get_kernel(norm_spec(config), device_index);
+  launch(kernel, static_cast<unsigned>(blocks), 1, stream, params);
 }
 
 std::vector<ListedKernel> norm_kernels() {
   std::vector<ListedKernel> list;
+  const auto add = [&](NormConfig config, int vec_elems, std::int64_t hidden, bool preset) {
+    config.vec_elems = vec_elems;
+    for (const bool many_rows : {false, true}) {
+      const NormConfig chosen = choose_threads(config, hidden, many_rows);
+      const auto same = [&](const ListedKernel& k) {
+        return k.spec.config == jit::config_literal(chosen);
+      };
+      if (std::ranges::none_of(list, same)) {
+        list.push_back({.spec = norm_spec(chosen), .preset = preset});
+      }
+    }
+  };
   for (const DType dtype : {DType::bf16, DType::f16, DType::f32}) {
+    const int wide = 16 / size_bytes(dtype);
+    const bool preset = dtype != DType::f32;
     for (const bool fused_add : {false, true}) {
-      const RmsNormConfig config{.dtype = dtype, .fused_add = fused_add};
-      for (const int hidden : {128, 256, 1024, 2048, 4096, 8192, 16384, 32768}) {
-        const bool preset = dtype != DType::f32 && hidden >= 128 && hidden <= 8192;
-        list.push_back(
-            {.spec = rms_norm_spec(choose_threads(config, 16, hidden)), .preset = preset});
+      NormConfig config{.dtype = dtype, .weight_dtype = dtype, .out_dtype = dtype};
+      config.fused_add = fused_add;
+      for (const int hidden : {128, 256, 1024, 2048, 4096, 8192, 16384, 32768, 65536}) {
+        if (preset || hidden == 4096) add(config, wide, hidden, preset && hidden <= 8192);
       }
-      const int narrow = size_bytes(dtype);
-      for (const int hidden : {128, 4096}) {
-        list.push_back({.spec = rms_norm_spec(choose_threads(config, narrow, hidden))});
+      for (const int hidden : {128, 4096, 100000}) add(config, 1, hidden, false);
+      config.out_dtype = DType::f8e4m3;
+      for (const Scaling scaling : {Scaling::given, Scaling::computed}) {
+        config.scaling = scaling;
+        for (const int hidden : {4096, 8192, 65536})
+          add(config, wide, hidden, preset && hidden == 4096);
+        add(config, 1, 4096, false);
       }
+    }
+    for (const DType weight_dtype : {dtype, DType::f32}) {
+      NormConfig config{.kind = NormKind::layer, .dtype = dtype, .weight_dtype = weight_dtype};
+      config.out_dtype = dtype;
+      for (const int hidden : {1024, 4096, 65536}) add(config, wide, hidden, false);
+      config.out_dtype = DType::f8e5m2;
+      config.scaling = Scaling::computed;
+      for (const int hidden : {1024, 4096, 65536}) add(config, wide, hidden, false);
     }
   }
   return list;

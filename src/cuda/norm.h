@@ -1,4 +1,4 @@
-// CUDA backend of the root-mean-square norms.
+// CUDA backend of the normalisations.
 #pragma once
 
 #include <vector>
@@ -8,9 +8,9 @@
 
 namespace quire::cuda {
 
-// Of `config` dtype and fused_add are taken, the rest is chosen here.
-void rms_norm(kernels::RmsNormConfig config, const kernels::RmsNormParams& params, int device_index,
-              Stream stream);
+// Vector width and threads of `config` are chosen here.
+void normalize(kernels::NormConfig config, const kernels::NormParams& params, int device_index,
+               Stream stream);
 
 std::vector<ListedKernel> norm_kernels();
 

@@ -19,22 +19,30 @@ jit::KernelSpec rope_spec(const RopeConfig& config) {
   spec.config = jit::config_literal(config);
   spec.params_type = "RopeParams";
   spec.threads_per_block = config.threads;
+  spec.min_blocks_per_sm = 1280 / config.threads;  // enough loads in flight
   spec.dynamic_smem_bytes = kernels::kMaxRotaryDim * sizeof(float);
   return spec;
 }
 
 RopeConfig choose_config(RopeConfig config, const RopeParams& p) {
-  const std::int64_t element = size_bytes(config.dtype);
-  const auto side_bytes = [&](const RopeSide& side) {
-    return access_bytes({side.in, side.out},
-                        {side.in_token_stride * element, side.in_head_stride * element,
-                         side.out_token_stride * element, side.out_head_stride * element});
-  };
-  const int bytes = access_bytes(
-      {}, {p.rotary_dim / 2 * element, p.head_dim * element, side_bytes(p.q), side_bytes(p.k)});
-  config.vec_elems = bytes / static_cast<int>(element);
-  const std::int64_t heads = static_cast<std::int64_t>(p.q.num_heads) + p.k.num_heads;
-  config.threads = block_threads(heads * (p.head_dim - p.rotary_dim / 2) / config.vec_elems);
+  const int element = size_bytes(config.dtype);
+  config.vec_elems = 16 / element;
+  std::int64_t units = 0;
+  for (int s = 0; s < kernels::kRopeSides; ++s) {
+    const RopeSide& side = p.sides[s];
+    if (side.num_heads * side.head_dim == 0) continue;
+    const bool is_query = s < kernels::kRopeQuerySides;
+    const int out_element = size_bytes(is_query ? config.q_out_dtype : config.k_out_dtype);
+    config.vec_elems =
+        access_elems(config.vec_elems, side.rotary_dim / 2,
+                     {{side.in, element, {side.in_token_stride, side.in_head_stride}},
+                      {side.out,
+                       out_element,
+                       {side.out_token_stride, side.out_head_stride, side.out_page_stride}}});
+    config.vec_elems = access_elems(config.vec_elems, side.head_dim, {});
+    units += std::int64_t{side.num_heads} * (side.head_dim - side.rotary_dim / 2);
+  }
+  config.threads = block_threads(units / config.vec_elems);
   return config;
 }
 
@@ -48,16 +56,34 @@ void rope(RopeConfig config, const RopeParams& params, int device_index, Stream 
 
 std::vector<ListedKernel> rope_kernels() {
   std::vector<ListedKernel> list;
+  const auto add = [&](RopeConfig config, bool preset) {
+    config.threads = 256;
+    list.push_back({.spec = rope_spec(config), .preset = preset});
+  };
   for (const DType dtype : {DType::bf16, DType::f16, DType::f32}) {
-    for (const DType pos_dtype : {DType::i32, DType::i64}) {
-      for (const bool interleave : {false, true}) {
-        RopeConfig config{.dtype = dtype, .pos_dtype = pos_dtype, .interleave = interleave};
-        config.vec_elems = 16 / size_bytes(dtype);
-        config.threads = 256;
-        list.push_back({.spec = rope_spec(config), .preset = dtype != DType::f32 && !interleave});
+    const int wide = 16 / size_bytes(dtype);
+    RopeConfig plain{.dtype = dtype, .q_out_dtype = dtype, .k_out_dtype = dtype};
+    add(plain, false);  // an element an access
+    plain.vec_elems = wide;
+    for (const bool interleave : {false, true}) {
+      for (const bool cached : {false, true}) {
+        if (dtype == DType::f32 && (interleave || cached)) continue;  // seldom used
+        RopeConfig config = plain;
+        config.interleave = interleave;
+        config.cached = cached;
+        const bool preset = dtype != DType::f32 && !interleave;
+        for (const DType pos_dtype : {DType::i32, DType::i64}) {
+          config.pos_dtype = pos_dtype;
+          add(config, preset);
+        }
+        config.k_out_dtype = DType::f8e4m3;  // to an fp8 cache
+        add(config, preset && cached);
+        config.q_out_dtype = DType::f8e4m3;
+        add(config, preset && cached);
       }
     }
-    list.push_back({.spec = rope_spec({.dtype = dtype, .vec_elems = 1, .threads = 256})});
+    plain.positions = kernels::RopePositions::ragged;
+    add(plain, false);
   }
   return list;
 }

@@ -8,7 +8,7 @@
 
 namespace quire::cuda {
 
-// Of `config` dtype, pos_dtype and interleave are taken, the rest is chosen here.
+// Vector width and threads of `config` are chosen here.
 void rope(kernels::RopeConfig config, const kernels::RopeParams& params, int device_index,
           Stream stream);
 

@@ -16,6 +16,24 @@ int access_bytes(std::initializer_list<const void*> addresses,
   return 1 << std::countr_zero(bits);
 }
 
+int access_elems(int most, std::int64_t size, std::initializer_list<AccessedTensor> tensors) {
+  const auto allows = [&](const AccessedTensor& t, int elems) {
+    const int bytes = std::min(16, elems * t.element_bytes);
+    std::uint64_t bits = reinterpret_cast<std::uintptr_t>(t.data);
+    for (const std::int64_t stride : t.strides) {
+      bits |= static_cast<std::uint64_t>(stride * t.element_bytes);
+    }
+    return bits % static_cast<unsigned>(bytes) == 0;
+  };
+  int elems = most;
+  while (elems > 1 && (size % elems != 0 ||
+                       !std::ranges::all_of(
+                           tensors, [&](const AccessedTensor& t) { return allows(t, elems); }))) {
+    elems /= 2;
+  }
+  return elems;
+}
+
 int block_threads(std::int64_t num_items) {
   return static_cast<int>(
       std::bit_ceil(static_cast<std::uint64_t>(std::clamp<std::int64_t>(num_items, 32, 256))));

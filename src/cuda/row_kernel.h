@@ -11,6 +11,17 @@ namespace quire::cuda {
 int access_bytes(std::initializer_list<const void*> addresses,
                  std::initializer_list<std::int64_t> sizes_bytes);
 
+// A tensor that is walked over in accesses of several elements.
+struct AccessedTensor {
+  const void* data;
+  int element_bytes;
+  std::initializer_list<std::int64_t> strides;  // elements
+};
+
+// Elements of the widest access that all tensors allow whose rows have `size` elements: `most`, a
+// power of two, or the largest one below it. More than 16 bytes of a tensor are several accesses.
+int access_elems(int most, std::int64_t size, std::initializer_list<AccessedTensor> tensors);
+
 // Threads of a block whose threads share `num_items` items: a power of two, 32 to 256.
 int block_threads(std::int64_t num_items);
 

@@ -1,112 +1,98 @@
 #include "cuda/sampling.h"
 
-#include <algorithm>
+#include <iterator>
 
+#include "cuda/cluster_row.h"
 #include "cuda/row_kernel.h"
-#include "sampling/sampling_types.h"
 
 namespace quire::cuda {
 namespace {
 
+using kernels::ArgmaxConfig;
 using kernels::DType;
-using kernels::LogitsConfig;
-using kernels::SampleConfig;
-using kernels::TokenFilter;
+using kernels::RowConfig;
+using kernels::RowKeys;
 
-// A row has a block to itself. Long rows need all the loads in flight that a multiprocessor can
-// have; short ones would leave most of so many threads without work.
+constexpr RowKernel kSample{.folder = "sampling", .name = "sample", .params_type = "SampleParams"};
+constexpr RowKernel kFilterRows{
+    .folder = "sampling", .name = "filter_rows", .params_type = "FilterRowsParams"};
+constexpr RowKernel kSoftmax{.folder = "sampling",
+                             .name = "softmax",
+                             .params_type = "SoftmaxParams",
+                             .min_blocks_per_sm = 3,  // while one writes, others read
+                             .own_bytes = 0,
+                             .clusters = true};
+constexpr int kArgmaxThreads[] = {128, 1024};
 constexpr int kShortRow = 2048;
-constexpr int kShortRowThreads = 128, kLongRowThreads = 1024;
 
-int threads_for(std::int64_t vocab) {
-  return vocab <= kShortRow ? kShortRowThreads : kLongRowThreads;
-}
-
-// Elements a load: 4 when the rows allow it, else 1.
-int vec_elems(int bytes, DType dtype) { return bytes / size_bytes(dtype) >= 4 ? 4 : 1; }
-
-std::size_t warp_scratch_bytes(int threads) { return threads / 32 * sizeof(kernels::u64); }
-
-jit::KernelSpec logits_spec(const char* name, const char* params_type, const LogitsConfig& config) {
+jit::KernelSpec argmax_spec(const ArgmaxConfig& config) {
   jit::KernelSpec spec;
-  spec.name = name;
-  spec.header = std::string("sampling/") + name + ".cuh";
-  spec.function = name;
-  spec.config_type = "LogitsConfig";
+  spec.name = "argmax";
+  spec.header = "sampling/argmax.cuh";
+  spec.function = "argmax";
+  spec.config_type = "ArgmaxConfig";
   spec.config = jit::config_literal(config);
-  spec.params_type = params_type;
+  spec.params_type = "ArgmaxParams";
   spec.threads_per_block = config.threads;
-  spec.dynamic_smem_bytes = warp_scratch_bytes(config.threads);
-  return spec;
-}
-
-jit::KernelSpec softmax_spec(const LogitsConfig& config) {
-  return logits_spec("softmax", "SoftmaxParams", config);
-}
-
-jit::KernelSpec argmax_spec(const LogitsConfig& config) {
-  return logits_spec("argmax", "ArgmaxParams", config);
-}
-
-jit::KernelSpec sample_spec(const SampleConfig& config) {
-  jit::KernelSpec spec;
-  spec.name = "sample";
-  spec.header = "sampling/sample.cuh";
-  spec.function = "sample";
-  spec.config_type = "SampleConfig";
-  spec.config = jit::config_literal(config);
-  spec.params_type = "SampleParams";
-  spec.threads_per_block = config.threads;
-  spec.dynamic_smem_bytes = kernels::kSampleMemoryBytes;
+  spec.dynamic_smem_bytes = config.threads / 32 * sizeof(kernels::u64);
   return spec;
 }
 
 }  // namespace
 
 void softmax(DType dtype, const kernels::SoftmaxParams& params, int device_index, Stream stream) {
-  const std::int64_t element = size_bytes(dtype);
-  // Four elements of each are 16 bytes of f32 and 8 of the 16-bit types.
-  const int in_bytes =
-      access_bytes({params.logits}, {params.logits_stride * element, params.vocab * element});
-  const int out_bytes = access_bytes({params.probs}, {params.probs_stride * 4, params.vocab * 4ll});
-  const LogitsConfig config{
-      .dtype = dtype,
-      .vec_elems = std::min(vec_elems(in_bytes, dtype), vec_elems(out_bytes, DType::f32)),
-      .threads = threads_for(params.vocab)};
-  launch(get_kernel(softmax_spec(config), device_index), params.rows, 1, stream, params);
+  const RowConfig config = row_config(
+      kSoftmax, RowKeys::weights, params.in.vocab,
+      {{params.in.data, params.in.stride, dtype}, {params.probs, params.probs_stride, DType::f32}},
+      device_index);
+  launch_rows(row_spec(kSoftmax, config, params.in.vocab), params.in.rows, device_index, stream,
+              params);
 }
 
 void argmax(DType dtype, const kernels::ArgmaxParams& params, int device_index, Stream stream) {
   const std::int64_t element = size_bytes(dtype);
   const int bytes =
-      access_bytes({params.logits}, {params.logits_stride * element, params.vocab * element});
-  const LogitsConfig config{
-      .dtype = dtype, .vec_elems = vec_elems(bytes, dtype), .threads = threads_for(params.vocab)};
-  launch(get_kernel(argmax_spec(config), device_index), params.rows, 1, stream, params);
+      access_bytes({params.in.data}, {params.in.stride * element, params.in.vocab * element});
+  const ArgmaxConfig config{.dtype = dtype,
+                            .vec_elems = bytes == 16 ? 16 / size_bytes(dtype) : 1,
+                            .threads = kArgmaxThreads[params.in.vocab <= kShortRow ? 0 : 1]};
+  launch(get_kernel(argmax_spec(config), device_index), params.in.rows, 1, stream, params);
 }
 
-void sample(TokenFilter filter, const kernels::SampleParams& params, int device_index,
+void sample(DType dtype, RowKeys keys, const kernels::SampleParams& params, int device_index,
             Stream stream) {
-  const int bytes = access_bytes({params.probs}, {params.probs_stride * 4, params.vocab * 4ll});
-  const SampleConfig config{.filter = filter,
-                            .vec_elems = vec_elems(bytes, DType::f32),
-                            .threads = threads_for(params.vocab)};
-  launch(get_kernel(sample_spec(config), device_index), params.rows, 1, stream, params);
+  const RowConfig config = row_config(kSample, keys, params.in.vocab,
+                                      {{params.in.data, params.in.stride, dtype}}, device_index);
+  launch_rows(row_spec(kSample, config, params.in.vocab), params.rows, device_index, stream,
+              params);
+}
+
+void filter_rows(DType dtype, RowKeys keys, const kernels::FilterRowsParams& params,
+                 int device_index, Stream stream) {
+  const RowConfig config = row_config(
+      kFilterRows, keys, params.in.vocab,
+      {{params.in.data, params.in.stride, dtype}, {params.out, params.out_stride, dtype}},
+      device_index);
+  launch_rows(row_spec(kFilterRows, config, params.in.vocab), params.in.rows, device_index, stream,
+              params);
 }
 
 std::vector<ListedKernel> sampling_kernels() {
   std::vector<ListedKernel> list;
-  for (const int threads : {kShortRowThreads, kLongRowThreads}) {
-    for (const int vec : {1, 4}) {
-      const bool preset = vec == 4 && threads == kLongRowThreads;
-      for (const TokenFilter filter :
-           {TokenFilter::none, TokenFilter::top_k, TokenFilter::top_p, TokenFilter::min_p,
-            TokenFilter::top_k_then_top_p, TokenFilter::top_k_and_top_p}) {
-        list.push_back({.spec = sample_spec({filter, vec, threads}), .preset = preset});
-      }
-      for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
-        list.push_back({.spec = softmax_spec({dtype, vec, threads}), .preset = preset});
-        list.push_back({.spec = argmax_spec({dtype, vec, threads}), .preset = preset});
+  const auto add = [&](const RowKernel& kernel, DType dtype, RowKeys keys) {
+    std::vector<ListedKernel> more = row_kernels(kernel, dtype, keys);
+    std::move(more.begin(), more.end(), std::back_inserter(list));
+  };
+  add(kSample, DType::f32, RowKeys::probabilities);
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+    add(kSoftmax, dtype, RowKeys::weights);
+    add(kSample, dtype, RowKeys::weights);
+    add(kFilterRows, dtype, RowKeys::probabilities);
+    add(kFilterRows, dtype, RowKeys::ordered);
+    for (const int vec : {1, 16 / size_bytes(dtype)}) {
+      for (const int threads : kArgmaxThreads) {
+        list.push_back({.spec = argmax_spec({dtype, vec, threads}),
+                        .preset = vec > 1 && threads == kArgmaxThreads[1]});
       }
     }
   }

@@ -1,4 +1,4 @@
-// CUDA backend of softmax, argmax and the samplers.
+// CUDA backend of softmax, argmax, the samplers and the filters.
 #pragma once
 
 #include <vector>
@@ -12,8 +12,12 @@ void softmax(kernels::DType dtype, const kernels::SoftmaxParams& params, int dev
              Stream stream);
 void argmax(kernels::DType dtype, const kernels::ArgmaxParams& params, int device_index,
             Stream stream);
-void sample(kernels::TokenFilter filter, const kernels::SampleParams& params, int device_index,
-            Stream stream);
+// keys: probabilities, or weights for logits.
+void sample(kernels::DType dtype, kernels::RowKeys keys, const kernels::SampleParams& params,
+            int device_index, Stream stream);
+// keys: probabilities to renormalise, or ordered for logits to mask.
+void filter_rows(kernels::DType dtype, kernels::RowKeys keys,
+                 const kernels::FilterRowsParams& params, int device_index, Stream stream);
 
 std::vector<ListedKernel> sampling_kernels();
 

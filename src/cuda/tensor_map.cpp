@@ -17,10 +17,10 @@ constexpr int kStrideBytes = 16;  // a multiple
 }  // namespace
 
 tile::TensorMap make_tensor_map(const BoxedTensor& tensor) {
-  std::uint64_t shape[4], strides[3];
-  std::uint32_t box[4];
-  constexpr std::uint32_t kElementStrides[4] = {1, 1, 1, 1};
-  for (std::size_t i = 0; i < 4; ++i) {
+  std::uint64_t shape[5], strides[4];
+  std::uint32_t box[5];
+  constexpr std::uint32_t kElementStrides[5] = {1, 1, 1, 1, 1};
+  for (std::size_t i = 0; i < static_cast<std::size_t>(tensor.rank); ++i) {
     shape[i] = static_cast<std::uint64_t>(tensor.shape[i]);
     box[i] = static_cast<std::uint32_t>(tensor.box[i]);
     if (i == 0) continue;
@@ -31,9 +31,10 @@ tile::TensorMap make_tensor_map(const BoxedTensor& tensor) {
   }
   tile::TensorMap map;
   const int type = tensor.element_bytes == 1 ? kElementsOf8Bits : kElementsOf16Bits;
-  check(driver().tensor_map_encode_tiled(&map, type, 4, const_cast<void*>(tensor.data), shape,
-                                         strides, box, kElementStrides, kNoInterleave,
-                                         kSwizzle128Bytes, kL2Promotion256Bytes, kFillWithZeros),
+  check(driver().tensor_map_encode_tiled(&map, type, static_cast<std::uint32_t>(tensor.rank),
+                                         const_cast<void*>(tensor.data), shape, strides, box,
+                                         kElementStrides, kNoInterleave, kSwizzle128Bytes,
+                                         kL2Promotion256Bytes, kFillWithZeros),
         "cuTensorMapEncodeTiled");
   return map;
 }

@@ -8,12 +8,13 @@
 
 namespace quire::cuda {
 
-// Four dimensions of 16-bit or 8-bit elements, innermost (contiguous) first.
+// Four or five dimensions of 16-bit or 8-bit elements, innermost (contiguous) first.
 struct BoxedTensor {
+  int rank = 4;
   const void* data = nullptr;                // 16-byte aligned
-  std::array<std::int64_t, 4> shape = {};    // 1 or more
-  std::array<std::int64_t, 3> strides = {};  // of dimensions 1 to 3, elements; 16-byte multiples
-  std::array<std::int32_t, 4> box = {};      // at most 256 each; box[0] is 128 bytes
+  std::array<std::int64_t, 5> shape = {};    // 1 or more
+  std::array<std::int64_t, 4> strides = {};  // of dimensions 1 and up, elements; 16-byte multiples
+  std::array<std::int32_t, 5> box = {};      // at most 256 each; box[0] is 128 bytes
   int element_bytes = 2;                     // or 1
 };
 

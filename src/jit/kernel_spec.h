@@ -17,14 +17,15 @@ struct VirtualHeader {
 };
 
 struct KernelSpec {
-  std::string name;         // entry point and readable prefix of the cache key: "rms_norm"
-  std::string header;       // below kernels/: "norm/rms_norm.cuh"
-  std::string function;     // in quire::kernels, called as function<kConfig>(params): "rms_norm"
-  std::string config_type;  // in quire::kernels: "RmsNormConfig"
+  std::string name;         // entry point and readable prefix of the cache key: "normalize"
+  std::string header;       // below kernels/: "norm/norm.cuh"
+  std::string function;     // in quire::kernels, called as function<kConfig>(params): "normalize"
+  std::string config_type;  // in quire::kernels: "NormConfig"
   std::string config;       // its designated initializer: "{.dtype=DType::bf16, .threads=256}"
-  std::string params_type;  // in quire::kernels: "RmsNormParams"
+  std::string params_type;  // in quire::kernels: "NormParams"
   int threads_per_block = 128;
   int min_blocks_per_sm = 1;
+  int cluster_blocks = 1;  // neighbours in the grid's first dimension; more need sm_90
   std::size_t dynamic_smem_bytes = 0;
   std::vector<VirtualHeader> extra_headers = {};  // part of the cache key
 };

@@ -12,7 +12,8 @@
 namespace quire {
 
 struct AttentionMetadata::Offsets {
-  std::size_t worker_indptr, merge_count, qo_indptr, kv_indptr, kv_lens, items, merges, kv_indices;
+  std::size_t worker_indptr, merge_count, qo_indptr, kv_indptr, kv_lens, items, counters, merges,
+      kv_indices;
   std::size_t upload_bytes;  // all above
   std::size_t first_bad, sums, cuts, cut_sums, first_cuts, bytes;
 };
@@ -39,6 +40,11 @@ class Layout {
   std::size_t bytes_ = 0;
 };
 
+// They are not in the workspace: others may write there between runs, and counters stay zero.
+std::int64_t num_counters(const PlannedAttention& planned, std::int64_t num_partial_rows) {
+  return planned.tile.merges_itself ? (num_partial_rows + 1) / 2 : 0;
+}
+
 Offsets offsets_of(const PlannedAttention& planned) {
   const AttentionExtent& extent = planned.extent;
   const bool paged = planned.shape.page_size > 0;
@@ -51,6 +57,7 @@ Offsets offsets_of(const PlannedAttention& planned) {
   offsets.kv_indptr = layout.add<std::int32_t>(extent.batch_size + 1);
   offsets.kv_lens = layout.add<std::int32_t>(extent.batch_size);
   offsets.items = layout.add<kernels::WorkItem>(extent.num_items);
+  offsets.counters = layout.add<std::uint32_t>(num_counters(planned, extent.num_partial_rows));
   offsets.merges = layout.add<kernels::MergeItem>(extent.num_merges);
   offsets.kv_indices = layout.add<std::int32_t>(paged ? extent.num_kv_entries : 0);
   offsets.upload_bytes = layout.bytes();
@@ -86,6 +93,8 @@ void write_host(const PlannedAttention& planned, const plan::AttentionPlanner& p
                                     .worker_indptr = at<std::int32_t>(base, offsets.worker_indptr),
                                     .merges = at<kernels::MergeItem>(base, offsets.merges)});
   *at<std::int32_t>(base, offsets.merge_count) = static_cast<std::int32_t>(planned.size.num_merges);
+  std::fill_n(at<std::uint32_t>(base, offsets.counters),
+              num_counters(planned, planned.size.num_partial_rows), 0u);
   put_padded(at<std::int32_t>(base, offsets.qo_indptr), lengths.qo_indptr, batch + 1,
              lengths.qo_indptr.back());
   put_padded(at<std::int32_t>(base, offsets.kv_indptr), lengths.kv_indptr, batch + 1,
@@ -93,7 +102,7 @@ void write_host(const PlannedAttention& planned, const plan::AttentionPlanner& p
   put_padded(at<std::int32_t>(base, offsets.kv_lens), lengths.kv_lens, batch, 0);
 }
 
-// What a plan has written, as few ranges as that is.
+// What a plan has written, as few ranges as that is: there are either counters or merges.
 struct UsedRanges {
   std::array<cuda::StagedRange, 3> ranges;
   std::size_t count = 0;
@@ -116,6 +125,8 @@ UsedRanges used_ranges(const PlannedAttention& planned, const Offsets& offsets,
   };
   UsedRanges used;
   used.add(0, offsets.items + size(planned.size.num_items, sizeof(kernels::WorkItem)));
+  used.add(offsets.counters,
+           size(num_counters(planned, planned.size.num_partial_rows), sizeof(std::uint32_t)));
   used.add(offsets.merges, size(planned.size.num_merges, sizeof(kernels::MergeItem)));
   used.add(offsets.kv_indices, host_page_bytes);
   return used;
@@ -175,6 +186,7 @@ void AttentionMetadata::upload(const PlannedAttention& planned,
 
 void AttentionMetadata::point_to(std::byte* base, const Offsets& offsets) {
   arrays_.items = at<kernels::WorkItem>(base, offsets.items);
+  arrays_.counters = at<kernels::u32>(base, offsets.counters);
   arrays_.worker_indptr = at<kernels::i32>(base, offsets.worker_indptr);
   arrays_.merges = at<kernels::MergeItem>(base, offsets.merges);
   arrays_.merge_count = at<kernels::i32>(base, offsets.merge_count);
@@ -209,6 +221,7 @@ kernels::AttentionPlanParams AttentionMetadata::device_plan(const PlannedAttenti
       .max_merges = static_cast<kernels::i32>(extent.num_merges),
       .max_partial_rows = static_cast<kernels::i32>(extent.num_partial_rows),
       .items = at<kernels::WorkItem>(base, o.items),
+      .counters = at<kernels::u32>(base, o.counters),
       .worker_indptr = at<kernels::i32>(base, o.worker_indptr),
       .merges = at<kernels::MergeItem>(base, o.merges),
       .merge_count = at<kernels::i32>(base, o.merge_count),
@@ -228,6 +241,7 @@ void AttentionMetadata::fill(kernels::AttentionParams& params) const {
   params.worker_indptr = arrays_.worker_indptr;
   params.merges = arrays_.merges;
   params.merge_count = arrays_.merge_count;
+  params.counters = arrays_.counters;
   params.qo_indptr = arrays_.qo_indptr;
   params.kv_indptr = arrays_.kv_indptr;
   params.kv_lens = arrays_.kv_lens;

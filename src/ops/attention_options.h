@@ -8,7 +8,8 @@ namespace quire {
 // Tokens, of plans whose results do not depend on the batch. Long enough that a merge is little
 // beside a part, short enough that 100,000 tokens keep a GPU busy.
 inline constexpr int kBatchInvariantSplit = 1024;
-// The packed rows a request that its kernel and tile are chosen for: both decode and prefill.
+// The packed rows of a request, mean and most, that kernel and tile are chosen for: those of decode
+// and prefill alike.
 inline constexpr double kBatchInvariantRows = 64;
 
 // Where KV is split: multiples of this many tokens; 0: where the planner likes, or nowhere.

@@ -90,7 +90,7 @@ void finish(PlanningContext& context, PlannedAttention& planned) {
   } else {
     const AttentionTargetChoice choice =
         context.targets.choose(context.device, planned.shape, planned.options,
-                               mean_packed_rows(planned.lengths, group_size(planned.shape)));
+                               packed_rows(planned.lengths, group_size(planned.shape)));
     planned.config = choice.config;
     planned.tile = choice.tile;
   }
@@ -159,9 +159,11 @@ ReservedAttention make_reservation(PlanningContext& context, const AttentionShap
   std::int64_t& longest = reserved.limits.max_qo_len;
   longest = longest == 0 ? limits.max_total_q : std::min(longest, limits.max_total_q);
   const std::int64_t requests = std::min<std::int64_t>(limits.max_batch_size, limits.max_total_q);
-  const double rows = static_cast<double>(limits.max_total_q) / static_cast<double>(requests);
-  const AttentionTargetChoice choice =
-      context.targets.choose(context.device, shape, options, rows * group_size(shape));
+  const double group = group_size(shape);
+  const PackedRows rows{
+      .mean = group * static_cast<double>(limits.max_total_q) / static_cast<double>(requests),
+      .max = group * static_cast<double>(longest)};
+  const AttentionTargetChoice choice = context.targets.choose(context.device, shape, options, rows);
   reserved.config = choice.config;
   reserved.tile = choice.tile;
   reserved.extent = reserved_extent(reserved);

@@ -1,5 +1,7 @@
 #include "ops/attention_target.h"
 
+#include <algorithm>
+
 #include "core/backend.h"
 #include "core/check.h"
 #include "core/env.h"
@@ -16,7 +18,7 @@ AttentionTargetChoice ask_cpu(const kernels::AttentionConfig& wanted) {
 }
 
 AttentionTargetChoice ask(Device device, const AttentionShape& shape,
-                          const AttentionPlanOptions& options, double rows) {
+                          const AttentionPlanOptions& options, PackedRows rows) {
   const AttentionVariant* variant = options.variant ? &*options.variant : nullptr;
   const kernels::AttentionConfig wanted{
       .q_dtype = check::to_kernel(shape.q_dtype),
@@ -33,7 +35,8 @@ AttentionTargetChoice ask(Device device, const AttentionShape& shape,
         const cuda::AttentionTarget target =
             cuda::attention_target(device.index,
                                    {.shape = wanted,
-                                    .mean_packed_rows = rows,
+                                    .mean_packed_rows = rows.mean,
+                                    .max_packed_rows = rows.max,
                                     .group_size = shape.num_qo_heads / shape.num_kv_heads,
                                     .page_size = shape.page_size,
                                     .fixed_split_size = split_size(options)},
@@ -45,18 +48,23 @@ AttentionTargetChoice ask(Device device, const AttentionShape& shape,
 
 }  // namespace
 
-double mean_packed_rows(const AttentionLengths& lengths, int group_size) {
-  std::int64_t with_rows = 0;
-  for (const std::int32_t len : lengths.qo_lens) with_rows += len > 0;
-  if (with_rows == 0) return 0;
-  return static_cast<double>(lengths.total_q()) * group_size / static_cast<double>(with_rows);
+PackedRows packed_rows(const AttentionLengths& lengths, int group_size) {
+  std::int32_t with_rows = 0, longest = 0;
+  for (const std::int32_t len : lengths.qo_lens) {
+    with_rows += len > 0;
+    longest = std::max(longest, len);
+  }
+  if (with_rows == 0) return {};
+  const double group = group_size;
+  return {group * static_cast<double>(lengths.total_q()) / with_rows, group * longest};
 }
 
 AttentionTargetChoice AttentionTargets::choose(Device device, const AttentionShape& shape,
-                                               const AttentionPlanOptions& options, double rows) {
-  if (options.batch_invariant) rows = kBatchInvariantRows;
+                                               const AttentionPlanOptions& options,
+                                               PackedRows rows) {
+  if (options.batch_invariant) rows = {kBatchInvariantRows, kBatchInvariantRows};
   if (device.is_cpu()) return ask(device, shape, options, rows);
-  if constexpr (QUIRE_WITH_CUDA) rows = cuda::rows_class(rows);
+  if constexpr (QUIRE_WITH_CUDA) rows = {cuda::rows_class(rows.mean), cuda::rows_class(rows.max)};
   if (options.variant) return ask(device, shape, options, rows);
   const Key key{shape, rows, split_size(options), env::get("QUIRE_FORCE_KERNEL").value_or("")};
   for (const Entry& entry : entries_) {

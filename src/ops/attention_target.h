@@ -17,8 +17,12 @@ struct AttentionTargetChoice {
   plan::AttentionTile tile;
 };
 
-// Rows of q times heads of a group, the mean over requests with rows; 0 without any.
-double mean_packed_rows(const AttentionLengths& lengths, int group_size);
+// Rows of q times heads of a group; the mean over requests with rows. 0 without any.
+struct PackedRows {
+  double mean = 0, max = 0;
+  bool operator==(const PackedRows&) const = default;
+};
+PackedRows packed_rows(const AttentionLengths& lengths, int group_size);
 
 // Remembers the last answers: in a serving loop steps are of a few kinds, and asking costs strings
 // and look-ups.
@@ -26,12 +30,12 @@ class AttentionTargets {
  public:
   // Compiles what is missing. Throws as BatchAttention::plan does for what has no kernel.
   AttentionTargetChoice choose(Device device, const AttentionShape& shape,
-                               const AttentionPlanOptions& options, double mean_packed_rows);
+                               const AttentionPlanOptions& options, PackedRows rows);
 
  private:
   struct Key {
     AttentionShape shape;
-    double mean_packed_rows = -1;
+    PackedRows rows = {.mean = -1};
     int fixed_split_size = 0;
     std::string forced_kernel;
     bool operator==(const Key&) const = default;

@@ -36,7 +36,6 @@ void check_lse(const Arg& s, const Arg& v, bool is_output) {
 
 void check_like(const Arg& v, const Arg& like, bool is_output) {
   check_values(v, 3, is_output);
-  check::dtype(v, {like.tensor.dtype});
   check::device(v, like);
 }
 
@@ -70,9 +69,12 @@ void set_second(MergeStatesParams& p, const TensorView& v, const TensorView& s) 
   p.num_states = 2;
 }
 
-void run(const char* op, const TensorView& v_out, const MergeStatesParams& params, Stream stream) {
+void run(const char* op, const TensorView& first, const TensorView& others, const TensorView& v_out,
+         const MergeStatesParams& params, Stream stream) {
   if (v_out.numel() == 0) return;
-  const MergeStatesConfig config{.dtype = check::to_kernel(v_out.dtype)};
+  const MergeStatesConfig config{.dtype = check::to_kernel(first.dtype),
+                                 .others_dtype = check::to_kernel(others.dtype),
+                                 .out_dtype = check::to_kernel(v_out.dtype)};
   dispatch(
       op, v_out.device, [&] { cpu::merge_states(config, params); },
       [&] { cuda::merge_states(config, params, v_out.device.index, stream); });
@@ -93,11 +95,14 @@ void merge_state(const TensorView& v_a, const TensorView& s_a, const TensorView&
   check_like(vo, va, true);
   check::same_shape(vo, va);
   check_lse({kOp, "s_out", s_out}, vo, true);
-  for (const Arg& in : {va, vb}) rows::in_place_or_apart(vo, in);
+  for (const Arg& in : {va, vb}) {
+    if (in.tensor.data == v_out.data) check::dtype(vo, {in.tensor.dtype});
+    rows::in_place_or_apart(vo, in);
+  }
   MergeStatesParams params = outputs(vo, s_out, base);
   set_first(params, v_a, s_a);
   set_second(params, v_b, s_b);
-  run(kOp, v_out, params, stream);
+  run(kOp, v_a, v_b, v_out, params, stream);
 }
 
 void merge_state_in_place(const TensorView& v, const TensorView& s, const TensorView& v_other,
@@ -123,7 +128,7 @@ void merge_state_in_place(const TensorView& v, const TensorView& s, const Tensor
     check::memory(arg);
     params.mask = static_cast<const kernels::u8*>(mask->data);
   }
-  run(kOp, v, params, stream);
+  run(kOp, v, v_other, v, params, stream);
 }
 
 void merge_states(const TensorView& v, const TensorView& s, const TensorView& v_out,
@@ -153,7 +158,7 @@ void merge_states(const TensorView& v, const TensorView& s, const TensorView& v_
     params.vs = v.slice(1, params.num_states > 1 ? 1 : 0, params.num_states).data;
     params.ss = params.s0 + (params.num_states > 1 ? params.heads : 0);
   }
-  run(kOp, v_out, params, stream);
+  run(kOp, v, v, v_out, params, stream);
 }
 
 }  // namespace quire

@@ -2,101 +2,231 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
-#include <numbers>
-
 #include "core/backend.h"
 #include "core/check.h"
 #include "core/rows.h"
+#include "core/scale_arguments.h"
 #include "cpu/rope.h"
 #include "cuda/rope.h"
+#include "ops/append_rows.h"
+#include "ops/rope_options.h"
 
 namespace quire {
 namespace {
 
 using check::Arg;
-using kernels::kMaxRotaryDim;
+using kernels::RopeConfig;
 using kernels::RopeParams;
 using kernels::RopeSide;
 
-constexpr const char* kOp = "apply_rope_pos_ids";
+// A call under construction: what is checked goes into params and config.
+struct RopeCall {
+  RopeParams params{};
+  RopeConfig config;
 
-void check_side(const Arg& in, const Arg& out) {
+  RopeSide& next_query() { return params.sides[num_queries++]; }
+  RopeSide& next_key() { return params.sides[kernels::kRopeQuerySides + num_keys++]; }
+
+  int num_queries = 0, num_keys = 0;
+};
+
+void check_input(const Arg& in) {
   check::rank(in, 3);
   check::dtype(in, {DType::f32, DType::f16, DType::bf16});
   check::last_dim_contiguous(in);
   check::memory(in);
-  check::dtype(out, {in.tensor.dtype});
+}
+
+void check_output(const Arg& out, const Arg& in) {
   check::same_shape(out, in);
   check::last_dim_contiguous(out);
   check::device(out, in);
   check::memory(out, true);
-  rows::in_place_or_apart(out, in);
 }
 
-void check_k_and_positions(const Arg& q, const Arg& k, const Arg& pos_ids) {
-  check::dtype(k, {q.tensor.dtype});
-  check::dim(k, 0, q.tensor.shape[0], "tokens of q");
-  check::dim(k, 2, q.tensor.shape[2], "head_dim of q");
-  check::device(k, q);
-  check::rank(pos_ids, 1);
-  check::dtype(pos_ids, {DType::i32, DType::i64});
-  check::dim(pos_ids, 0, q.tensor.shape[0], "tokens of q");
-  check::device(pos_ids, q);
-  check::memory(pos_ids);
+// The other inputs beside q (q_rope).
+void check_beside(const Arg& in, const Arg& q) {
+  check::dtype(in, {q.tensor.dtype});
+  check::dim(in, 0, q.tensor.shape[0], "tokens of q");
+  check::device(in, q);
 }
 
-int checked_rotary_dim(const RopeOptions& options, std::int64_t head_dim) {
-  const std::int64_t rotary_dim = options.rotary_dim == 0 ? head_dim : options.rotary_dim;
-  if (rotary_dim < 0 || rotary_dim > head_dim || rotary_dim % 2 != 0) {
-    check::fail(kOp, "rotary_dim", std::to_string(rotary_dim),
-                fmt::format("an even number, 0 to head_dim ({})", head_dim));
-  }
-  if (rotary_dim > kMaxRotaryDim) {
-    check::fail(kOp, "rotary_dim", std::to_string(rotary_dim),
-                fmt::format("at most {}", kMaxRotaryDim), ErrorCode::not_implemented);
-  }
-  return static_cast<int>(rotary_dim);
-}
-
-void check_options(const RopeOptions& options) {
-  check::finite_positive(kOp, "rope_scale", options.rope_scale);
-  check::finite_positive(kOp, "rope_theta", options.rope_theta);
-  if (!options.llama31) return;
-  check::finite_positive(kOp, "low_freq_factor", options.llama31->low_freq_factor);
-  check::finite_positive(kOp, "high_freq_factor", options.llama31->high_freq_factor);
-  check::finite_positive(kOp, "old_context_len", options.llama31->old_context_len);
-  if (options.llama31->high_freq_factor <= options.llama31->low_freq_factor) {
-    check::fail(kOp, "high_freq_factor", fmt::format("{}", options.llama31->high_freq_factor),
-                fmt::format("more than low_freq_factor ({})", options.llama31->low_freq_factor));
-  }
-}
-
-// Radians a position of pair i.
-double frequency(const RopeOptions& options, int rotary_dim, int i) {
-  const double unscaled = std::pow(static_cast<double>(options.rope_theta), -2.0 * i / rotary_dim);
-  const double scaled = unscaled / static_cast<double>(options.rope_scale);
-  if (!options.llama31) return scaled;
-  const double low = options.llama31->low_freq_factor, high = options.llama31->high_freq_factor;
-  // How many wavelengths the old context holds decides: few are scaled, many are kept.
-  const double turns = options.llama31->old_context_len * unscaled / (2 * std::numbers::pi);
-  if (turns < low) return scaled;
-  if (turns > high) return unscaled;
-  const double kept = (turns - low) / (high - low);
-  return (1 - kept) * scaled + kept * unscaled;
-}
-
-RopeSide make_side(const Arg& in, const TensorView& out) {
-  RopeSide side{};
+void set_input(RopeSide& side, const Arg& in, int rotary_dim) {
   side.in = in.tensor.data;
-  side.out = out.data;
   side.in_token_stride = rows::step(in.tensor, 0);
   side.in_head_stride = rows::step(in.tensor, 1);
+  side.num_heads = rows::count(in, in.tensor.shape[1], "heads");
+  side.head_dim = rows::count(in, in.tensor.shape[2], "elements a head");
+  rows::count(in, in.tensor.shape[1] * in.tensor.shape[2], "elements a token");
+  side.rotary_dim = rotary_dim;
+  side.factor = 1;
+}
+
+void set_output(RopeSide& side, const TensorView& out, float scale) {
+  side.out = out.data;
   side.out_token_stride = rows::step(out, 0);
   side.out_head_stride = rows::step(out, 1);
-  side.num_heads = rows::count(in, in.tensor.shape[1], "heads");
-  rows::count(in, in.tensor.shape[1] * in.tensor.shape[2], "elements a token");
-  return side;
+  side.factor = 1.f / scale;
+}
+
+void launch(const char* op, const RopeCall& call, Device device, Stream stream) {
+  bool empty = true;
+  for (const RopeSide& side : call.params.sides) empty &= side.num_heads * side.head_dim == 0;
+  if (empty || call.params.nnz == 0) return;
+  dispatch(
+      op, device, [&] { cpu::rope(call.config, call.params); },
+      [&] { cuda::rope(call.config, call.params, device.index, stream); });
+}
+
+// q and k to tensors of their dtype, by positions that `set` checks and fills in.
+template <class SetPositions>
+void rotate(const Arg& q, const Arg& k, const Arg& q_out, const Arg& k_out,
+            const RopeOptions& options, Stream stream, SetPositions&& set) {
+  RopeCall call;
+  for (const auto& [in, out] : {std::pair{q, q_out}, std::pair{k, k_out}}) {
+    check_input(in);
+    check::dtype(out, {in.tensor.dtype});
+    check_output(out, in);
+    rows::in_place_or_apart(out, in);
+  }
+  check_beside(k, q);
+  check::dim(k, 2, q.tensor.shape[2], "head_dim of q");
+  set_angles(q, q.tensor.shape[2], options, call.params, call.config);
+  set(call);
+  const kernels::DType dtype = check::to_kernel(q.tensor.dtype);
+  call.config.dtype = call.config.q_out_dtype = call.config.k_out_dtype = dtype;
+  RopeSide& q_side = call.next_query();
+  set_input(q_side, q, call.params.rotary_dim);
+  set_output(q_side, q_out.tensor, 1);
+  RopeSide& k_side = call.next_key();
+  set_input(k_side, k, call.params.rotary_dim);
+  set_output(k_side, k_out.tensor, 1);
+  launch(q.op.data(), call, q.tensor.device, stream);
+}
+
+// The heads dimension of k's parts, where they have none.
+TensorView with_heads(const TensorView& k) { return k.rank == 2 ? rows::with_dim(k, 1) : k; }
+
+// The parts of q and k with all their dimensions; parts that are missing have no elements.
+struct Parts {
+  TensorView q_rope, k_rope, q_nope, k_nope;
+
+  explicit Parts(const RopeParts& parts)
+      : q_rope(parts.q_rope),
+        k_rope(with_heads(parts.k_rope)),
+        q_nope(parts.q_nope ? *parts.q_nope : none_like(q_rope)),
+        k_nope(parts.k_nope ? with_heads(*parts.k_nope) : none_like(k_rope)) {}
+
+  static TensorView none_like(const TensorView& part) {
+    TensorView none = part;
+    if (none.rank == 3) none.shape[2] = 0;
+    return none;
+  }
+};
+
+void check_parts(const char* op, const Parts& in) {
+  const Arg q{op, "q_rope", in.q_rope}, q_nope{op, "q_nope", in.q_nope};
+  const Arg k{op, "k_rope", in.k_rope}, k_nope{op, "k_nope", in.k_nope};
+  for (const Arg& part : {q, k, q_nope, k_nope}) check_input(part);
+  for (const Arg& part : {k, q_nope, k_nope}) check_beside(part, q);
+  check::dim(k, 2, in.q_rope.shape[2], "rope_dim of q_rope");
+  check::dim(q_nope, 1, in.q_rope.shape[1], "heads of q_rope");
+  check::dim(k_nope, 1, in.k_rope.shape[1], "heads of k_rope");
+}
+
+void add_queries(const char* op, RopeCall& call, const Parts& in, const TensorView& rope_out,
+                 const TensorView& nope_out, float scale) {
+  RopeSide& rope = call.next_query();
+  set_input(rope, {op, "q_rope", in.q_rope}, call.params.rotary_dim);
+  set_output(rope, rope_out, scale);
+  RopeSide& nope = call.next_query();
+  set_input(nope, {op, "q_nope", in.q_nope}, 0);
+  set_output(nope, nope_out, scale);
+}
+
+void check_fp8_output(const Arg& out, const Arg& in, DType dtype) {
+  check::dtype(out, {DType::f8e4m3, DType::f8e5m2});
+  check::dtype(out, {dtype});
+  check_output(out, in);
+}
+
+// One pool of a cache, or a part of its last dimension, as the output of a side.
+void set_pool(RopeSide& side, const TensorView& pool, KvLayout layout,
+              const check::HeadScales& scales) {
+  const int tokens = layout == KvLayout::nhd ? 1 : 2, heads = 3 - tokens;
+  side.out = pool.data;
+  side.out_page_stride = rows::step(pool, 0);
+  side.out_token_stride = rows::step(pool, tokens);
+  side.out_head_stride = rows::step(pool, heads);
+  side.scales = scales.data;
+  side.scale_head_stride = scales.head_stride;
+  side.factor = 1.f / scales.value;
+  side.paged = true;
+}
+
+// A pool whose heads have `dim` elements, for the heads of `in`.
+void check_pool(const Arg& pool, const Arg& in, KvLayout layout, std::int64_t dim) {
+  check::rank(pool, 4);
+  check::dtype(pool, {in.tensor.dtype, DType::f8e4m3, DType::f8e5m2});
+  check::dim(pool, layout == KvLayout::nhd ? 2 : 1, in.tensor.shape[1],
+             fmt::format("heads of {}", in.name));
+  check::dim(pool, 3, dim, fmt::format("head_dim of {}", in.name));
+  check::last_dim_contiguous(pool);
+  check::device(pool, in);
+  check::memory(pool, true);
+}
+
+struct Cache {
+  TensorView k, v;
+  KvLayout layout;
+  const char *k_name, *v_name;
+};
+
+void add_keys(const char* op, RopeCall& call, const Parts& in, const std::optional<TensorView>& v,
+              const Cache& cache, const KvScales& scales) {
+  const Arg k_rope{op, "k_rope", in.k_rope}, k_nope{op, "k_nope", in.k_nope};
+  const std::int64_t rope_dim = in.k_rope.shape[2], nope_dim = in.k_nope.shape[2];
+  const bool is_fp8 = cache.k.dtype != in.k_rope.dtype;
+  const std::int64_t heads = in.k_rope.shape[1];
+  const check::HeadScales k = check::head_scales(k_rope, "scales.k", scales.k, heads, is_fp8);
+  const check::HeadScales v_scales =
+      check::head_scales(k_rope, "scales.v", scales.v, heads, is_fp8);
+  RopeSide& rope = call.next_key();
+  set_input(rope, k_rope, call.params.rotary_dim);
+  RopeSide& nope = call.next_key();
+  set_input(nope, k_nope, 0);
+  if (!v) {
+    set_pool(rope, cache.v, cache.layout, v_scales);
+    set_pool(nope, cache.k, cache.layout, k);
+    return;
+  }
+  set_pool(rope, cache.k.slice(3, 0, rope_dim), cache.layout, k);
+  set_pool(nope, cache.k.slice(3, rope_dim, rope_dim + nope_dim), cache.layout, k);
+  RopeSide& values = call.next_key();
+  set_input(values, {op, "v", *v}, 0);
+  set_pool(values, cache.v, cache.layout, v_scales);
+}
+
+void check_cache(const char* op, const Parts& in, const std::optional<TensorView>& v,
+                 const Cache& cache) {
+  const Arg k_rope{op, "k_rope", in.k_rope}, k_nope{op, "k_nope", in.k_nope};
+  const Arg pool_k{op, cache.k_name, cache.k}, pool_v{op, cache.v_name, cache.v};
+  const std::int64_t rope_dim = in.k_rope.shape[2], nope_dim = in.k_nope.shape[2];
+  if (v) {
+    const Arg values{op, "v", *v};
+    check_input(values);
+    check_beside(values, k_rope);
+    check::dim(values, 1, in.k_rope.shape[1], "heads of k_rope");
+    check_pool(pool_k, k_rope, cache.layout, rope_dim + nope_dim);
+    check_pool(pool_v, values, cache.layout, v->shape[2]);
+  } else {
+    check_pool(pool_k, k_nope, cache.layout, nope_dim);
+    check_pool(pool_v, k_rope, cache.layout, rope_dim);
+  }
+  check::dtype(pool_v, {cache.k.dtype});
+  check::dim(pool_v, 0, cache.k.shape[0], fmt::format("num_pages of {}", cache.k_name));
+  const int tokens = cache.layout == KvLayout::nhd ? 1 : 2;
+  check::dim(pool_v, tokens, cache.k.shape[tokens], fmt::format("page_size of {}", cache.k_name));
 }
 
 }  // namespace
@@ -104,31 +234,99 @@ RopeSide make_side(const Arg& in, const TensorView& out) {
 void apply_rope_pos_ids(const TensorView& q, const TensorView& k, const TensorView& pos_ids,
                         const TensorView& q_out, const TensorView& k_out,
                         const RopeOptions& options, Stream stream) {
-  const Arg q_arg{kOp, "q", q}, k_arg{kOp, "k", k}, pos_ids_arg{kOp, "pos_ids", pos_ids};
-  check_side(q_arg, {kOp, "q_out", q_out});
-  check_side(k_arg, {kOp, "k_out", k_out});
-  check_k_and_positions(q_arg, k_arg, pos_ids_arg);
-  check_options(options);
+  constexpr const char* kOp = "apply_rope_pos_ids";
+  const Arg q_arg{kOp, "q", q};
+  rotate(q_arg, {kOp, "k", k}, {kOp, "q_out", q_out}, {kOp, "k_out", k_out}, options, stream,
+         [&](RopeCall& call) {
+           set_positions(q_arg, {kOp, "pos_ids", pos_ids}, call.params, call.config);
+         });
+}
 
-  RopeParams p{};
-  p.rotary_dim = checked_rotary_dim(options, q.shape[2]);
-  p.q = make_side(q_arg, q_out);
-  p.k = make_side(k_arg, k_out);
-  p.pos_ids = pos_ids.data;
-  p.pos_ids_stride = rows::step(pos_ids, 0);
-  p.nnz = rows::count(q_arg, q.shape[0], "tokens");
-  p.head_dim = static_cast<std::int32_t>(q.shape[2]);
-  for (int i = 0; i < p.rotary_dim / 2; ++i) {
-    p.inv_freq[i] = static_cast<float>(frequency(options, p.rotary_dim, i));
+void apply_rope(const TensorView& q, const TensorView& k, const TensorView& indptr,
+                const TensorView& offsets, const TensorView& q_out, const TensorView& k_out,
+                const RopeOptions& options, Stream stream) {
+  constexpr const char* kOp = "apply_rope";
+  const Arg q_arg{kOp, "q", q};
+  rotate(q_arg, {kOp, "k", k}, {kOp, "q_out", q_out}, {kOp, "k_out", k_out}, options, stream,
+         [&](RopeCall& call) {
+           set_ragged_positions(q_arg, {kOp, "indptr", indptr}, {kOp, "offsets", offsets},
+                                call.params, call.config);
+         });
+}
+
+void rope_quantize_fp8(const RopeParts& in, const TensorView& pos_ids, const RopeParts& out,
+                       const RopeOptions& options, float q_scale, float kv_scale, Stream stream) {
+  constexpr const char* kOp = "rope_quantize_fp8";
+  const Parts from(in), to(out);
+  check_parts(kOp, from);
+  const DType dtype = to.q_rope.dtype;
+  check_fp8_output({kOp, "q_rope_out", to.q_rope}, {kOp, "q_rope", from.q_rope}, dtype);
+  check_fp8_output({kOp, "k_rope_out", to.k_rope}, {kOp, "k_rope", from.k_rope}, dtype);
+  check_fp8_output({kOp, "q_nope_out", to.q_nope}, {kOp, "q_nope", from.q_nope}, dtype);
+  check_fp8_output({kOp, "k_nope_out", to.k_nope}, {kOp, "k_nope", from.k_nope}, dtype);
+  check::finite_positive(kOp, "q_scale", q_scale);
+  check::finite_positive(kOp, "kv_scale", kv_scale);
+
+  RopeCall call;
+  const Arg q{kOp, "q_rope", from.q_rope};
+  set_angles(q, from.q_rope.shape[2], options, call.params, call.config);
+  set_positions(q, {kOp, "pos_ids", pos_ids}, call.params, call.config);
+  call.config.dtype = check::to_kernel(from.q_rope.dtype);
+  call.config.q_out_dtype = call.config.k_out_dtype = check::to_kernel(dtype);
+  add_queries(kOp, call, from, to.q_rope, to.q_nope, q_scale);
+  RopeSide& rope = call.next_key();
+  set_input(rope, {kOp, "k_rope", from.k_rope}, call.params.rotary_dim);
+  set_output(rope, to.k_rope, kv_scale);
+  RopeSide& nope = call.next_key();
+  set_input(nope, {kOp, "k_nope", from.k_nope}, 0);
+  set_output(nope, to.k_nope, kv_scale);
+  launch(kOp, call, q.tensor.device, stream);
+}
+
+void rope_append_paged_kv(const RopeAppend& t, const AppendRows& rows, const RopeOptions& options,
+                          float q_scale, const KvScales& scales, Stream stream) {
+  constexpr const char* kOp = "rope_append_paged_kv";
+  const Parts from(t.in);
+  check_parts(kOp, from);
+  const Arg q{kOp, "q_rope", from.q_rope}, q_nope{kOp, "q_nope", from.q_nope};
+  const Arg rope_out{kOp, "q_rope_out", t.q_rope_out};
+  const TensorView none = Parts::none_like(t.q_rope_out);
+  const Arg nope_out{kOp, "q_nope_out", t.q_nope_out ? *t.q_nope_out : none};
+  check::dtype(rope_out, {q.tensor.dtype, DType::f8e4m3, DType::f8e5m2});
+  check_output(rope_out, q);
+  check::dtype(nope_out, {rope_out.tensor.dtype});
+  check_output(nope_out, q_nope);
+  if (rope_out.tensor.dtype == q.tensor.dtype) {
+    rows::in_place_or_apart(rope_out, q);
+    rows::in_place_or_apart(nope_out, q_nope);
   }
-  if (q.numel() == 0 && k.numel() == 0) return;
+  check::head_scales(q, "q_scale", q_scale, 1, rope_out.tensor.dtype != q.tensor.dtype);
+  Cache cache{t.cache.k, t.cache.v, t.cache.layout, "cache.k", "cache.v"};
+  if (!t.v) {
+    check::dim(Arg{kOp, "k_rope", from.k_rope}, 1, 1, "one head, without v");
+    for (const Arg& pool : {Arg{kOp, "cache.k", cache.k}, Arg{kOp, "cache.v", cache.v}}) {
+      check::rank(pool, 3);
+    }
+    cache.k = rows::with_dim(cache.k, 2);
+    cache.v = rows::with_dim(cache.v, 2);
+    cache.layout = KvLayout::nhd;
+  }
+  check_cache(kOp, from, t.v, cache);
 
-  const kernels::RopeConfig config{.dtype = check::to_kernel(q.dtype),
-                                   .pos_dtype = check::to_kernel(pos_ids.dtype),
-                                   .interleave = options.interleave};
-  dispatch(
-      kOp, q.device, [&] { cpu::rope(config, p); },
-      [&] { cuda::rope(config, p, q.device.index, stream); });
+  RopeCall call;
+  set_angles(q, from.q_rope.shape[2], options, call.params, call.config);
+  set_positions(q, {kOp, "pos_ids", t.pos_ids}, call.params, call.config);
+  call.config.dtype = check::to_kernel(q.tensor.dtype);
+  call.config.q_out_dtype = check::to_kernel(rope_out.tensor.dtype);
+  call.config.k_out_dtype = check::to_kernel(cache.k.dtype);
+  add_queries(kOp, call, from, t.q_rope_out, nope_out.tensor, q_scale);
+  add_keys(kOp, call, from, t.v, cache, scales);
+  const std::int64_t page_size = cache.k.shape[cache.layout == KvLayout::nhd ? 1 : 2];
+  call.params.to =
+      check_append_rows(rows, q, {{kOp, "cache.k", cache.k}, cache.k.shape[0], page_size});
+  call.params.any_paged = true;
+  check_device_slots(kOp, call.params.to, q.tensor.device, stream);
+  launch(kOp, call, q.tensor.device, stream);
 }
 
 }  // namespace quire

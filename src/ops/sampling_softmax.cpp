@@ -1,7 +1,3 @@
-#include <fmt/format.h>
-
-#include <cmath>
-
 #include "core/backend.h"
 #include "cpu/sampling.h"
 #include "cuda/sampling.h"
@@ -22,20 +18,12 @@ void softmax(const TensorView& logits, const TensorView& probs, const PerRow<flo
   check::device(probs_arg, logits_arg);
   sampling::check_distribution(probs_arg, /*is_output=*/true);
   rows::in_place_or_apart(probs_arg, logits_arg);
-  const bool usable = std::isfinite(temperature.value) && temperature.value >= 0;
-  if (!temperature.tensor && !usable) {
-    check::fail(kOp, "temperature", fmt::format("{}", temperature.value),
-                "a finite number, 0 or above");
-  }
   kernels::SoftmaxParams p{};
-  p.logits = logits.data;
-  p.logits_stride = rows::step(logits, 0);
+  p.in = sampling::rows_in(logits_arg);
   p.probs = static_cast<float*>(probs.data);
   p.probs_stride = rows::step(probs, 0);
-  p.rows = rows::count(logits_arg, logits.shape[0], "rows");
-  p.vocab = static_cast<int>(logits.shape[1]);
-  p.temperature = sampling::row_value("temperature", temperature, logits.shape[0], logits_arg);
-  if (p.rows == 0) return;
+  p.temperature = sampling::check_temperature(temperature, logits.shape[0], logits_arg);
+  if (p.in.rows == 0) return;
   const kernels::DType dtype = check::to_kernel(logits.dtype);
   dispatch(
       kOp, logits.device, [&] { cpu::softmax(dtype, p); },
@@ -50,13 +38,10 @@ void argmax(const TensorView& logits, const TensorView& ids, Stream stream) {
   sampling::check_distribution(logits_arg);
   sampling::check_per_row(ids_arg, logits.shape[0], logits_arg, /*is_output=*/true);
   kernels::ArgmaxParams p{};
-  p.logits = logits.data;
-  p.logits_stride = rows::step(logits, 0);
+  p.in = sampling::rows_in(logits_arg);
   p.ids = static_cast<kernels::i32*>(ids.data);
   p.ids_stride = rows::step(ids, 0);
-  p.rows = rows::count(logits_arg, logits.shape[0], "rows");
-  p.vocab = static_cast<int>(logits.shape[1]);
-  if (p.rows == 0) return;
+  if (p.in.rows == 0) return;
   const kernels::DType dtype = check::to_kernel(logits.dtype);
   dispatch(
       kOp, logits.device, [&] { cpu::argmax(dtype, p); },

@@ -27,6 +27,9 @@ struct AttentionTile {
   int tile_kv = 64;     // tokens; split points are multiples of it
   // Tokens of one KV head whose K and V stay in the device's cache together; 0: no matter.
   std::int64_t cached_tokens = 0;
+  // The kernel joins the parts of split tiles, and writes rows without KV: these are items too, and
+  // there are no MergeItems.
+  bool merges_itself = false;
 };
 
 struct AttentionPlanSize {
@@ -54,9 +57,10 @@ struct AttentionPlan {
 };
 
 // Every (packed row, kv token) of every request and KV head is covered by exactly one item, tiles
-// without KV by a MergeItem with no parts. Deterministic: same numbers in, same list out. No
-// worker's load is more than the mean and the cost of the longest item. Throws Error when a count
-// exceeds 32 bits. AttentionPlanner does the same into given memory.
+// without KV by a MergeItem with no parts, or by an empty item where the kernel merges itself.
+// Deterministic: same numbers in, same list out. No worker's load is more than the mean and the
+// cost of the longest item. Throws Error when a count exceeds 32 bits. AttentionPlanner does the
+// same into given memory.
 AttentionPlan plan_attention(const AttentionProblem& problem, const AttentionTile& tile);
 
 // The estimated cost of an item, in steps of tile_kv tokens; what the balance is measured in.

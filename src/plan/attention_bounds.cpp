@@ -46,7 +46,7 @@ AttentionBounds attention_bounds(const AttentionLimits& limits, const AttentionP
   const std::int64_t first_parts = std::min(rows * problem.num_kv_heads, extra * rows_of_a_tile);
   AttentionBounds bounds;
   bounds.num_items = tiles * problem.num_kv_heads + extra;
-  bounds.num_merges = tiles * problem.num_kv_heads;
+  bounds.num_merges = tile.merges_itself ? 0 : tiles * problem.num_kv_heads;
   bounds.num_partial_rows = first_parts + extra * rows_of_a_tile;
   return bounds;
 }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <utility>
 
+#include "attention/line_plan.h"
 #include "plan/cache_order.h"
 #include "plan/limits.h"
 
@@ -43,7 +44,11 @@ class Splitter {
   // Leaves the choice in `split`; `trial` is scratch.
   void choose(KvSplit& split, KvSplit& trial) const {
     if (fixed_split_size_ > 0) {
-      schedule([&](const RowTile& t) { return ceil_div(t.kv_len, fixed_split_size_); }, split);
+      schedule(
+          [&](const RowTile& t) {
+            return std::max<std::int64_t>(1, ceil_div(t.kv_len, fixed_split_size_));
+          },
+          split);
       return;
     }
     schedule([](const RowTile&) { return std::int64_t{1}; }, split);
@@ -66,8 +71,8 @@ class Splitter {
     }
     const double fair_steps =
         static_cast<double>(total_steps) * problem_.num_kv_heads / tile_.num_workers;
-    // No cut beats an even share and the merge's launch.
-    const double floor_tokens = (fair_steps + kMergeLaunchSteps) * tile_.tile_kv;
+    // No cut beats an even share and a merge.
+    const double floor_tokens = fair_steps * tile_.tile_kv + merge_start_tokens();
     double best_tokens = static_cast<double>(best_split.makespan_tokens);
     if (best_tokens <= floor_tokens) return;
     std::int64_t previous = longest_steps;
@@ -92,13 +97,17 @@ class Splitter {
     return visible_steps({0, t.kv_len}, t.visible, tile_.tile_kv);
   }
 
+  double merge_start_tokens() const {
+    return kernels::merge_start_cost(tile_.tile_kv, tile_.merges_itself);
+  }
+
   double merge_tokens(const KvSplit& split) const {
     std::int64_t rows = 0;
     for (std::size_t t = 0; t < tiles_.size(); ++t) {
       if (split.num_parts[t] > 1) rows += std::int64_t{split.num_parts[t]} * tiles_[t].num_rows;
     }
     return static_cast<double>(rows) * problem_.num_kv_heads / tile_.num_workers +
-           kMergeLaunchSteps * tile_.tile_kv;
+           merge_start_tokens();
   }
 
   template <class NumParts>
@@ -106,7 +115,8 @@ class Splitter {
     split.num_parts.resize(tiles_.size());
     std::int64_t total = 0;
     for (std::size_t t = 0; t < tiles_.size(); ++t) {
-      const std::int64_t n = tiles_[t].kv_len == 0 ? 0 : num_parts(tiles_[t]);
+      const bool empty = tiles_[t].kv_len == 0 && !tile_.merges_itself;
+      const std::int64_t n = empty ? 0 : num_parts(tiles_[t]);
       split.num_parts[t] = static_cast<std::int32_t>(n);
       total += n;
     }

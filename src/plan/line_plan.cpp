@@ -23,11 +23,6 @@ LineTile tile_of(const kernels::LineProblem& line, const AttentionProblem& probl
   return line_tile(line, problem.qo_lens[r], problem.kv_lens[r]);
 }
 
-bool has_work(const AttentionProblem& problem, std::int32_t request) {
-  const auto r = static_cast<std::size_t>(request);
-  return problem.qo_lens[r] > 0 && problem.kv_lens[r] > 0;
-}
-
 }  // namespace
 
 kernels::LineProblem line_problem(const AttentionProblem& problem, const AttentionTile& tile) {
@@ -38,7 +33,8 @@ kernels::LineProblem line_problem(const AttentionProblem& problem, const Attenti
           .tile_kv = tile.tile_kv,
           .window_left = problem.window_left,
           .fixed_split_size = problem.fixed_split_size,
-          .cuts = cuts_of(problem)};
+          .cuts = cuts_of(problem),
+          .merges_itself = tile.merges_itself};
 }
 
 bool LinePlan::serves(const AttentionProblem& problem, const AttentionTile& tile) {
@@ -60,7 +56,7 @@ AttentionPlanSize LinePlan::prepare(const AttentionProblem& problem, const Atten
   if (is_cut_) {
     place_cuts(problem);
     size.num_items += cut_sums_.cuts;
-    size.num_merges += cut_sums_.tiles;
+    if (!line_.merges_itself) size.num_merges += cut_sums_.tiles;
     size.num_partial_rows = cut_sums_.partial_rows;
   }
   check_work_items(size.num_items);
@@ -117,6 +113,11 @@ void LinePlan::place_cuts(const AttentionProblem& problem) {
   }
 }
 
+bool LinePlan::has_items(const AttentionProblem& problem, std::int32_t request) const {
+  const auto r = static_cast<std::size_t>(request);
+  return problem.qo_lens[r] > 0 && (problem.kv_lens[r] > 0 || line_.merges_itself);
+}
+
 std::int32_t LinePlan::rows_of(const AttentionProblem& problem, std::int32_t request) const {
   return problem.qo_lens[static_cast<std::size_t>(request)] * line_.group_size;
 }
@@ -135,9 +136,9 @@ void LinePlan::write_parts(const AttentionProblem& problem, kernels::WorkItem* i
   const LineSums& all = sums_.back();
   for (std::int32_t head = 0; head < line_.num_kv_heads; ++head) {
     for (std::int32_t r = 0; r < line_.batch_size; ++r) {
-      if (!has_work(problem, r)) continue;
+      if (!has_items(problem, r)) continue;
       if (line_.cuts != LineCuts::fixed) {
-        *items++ = {r, head, 0, 0, problem.kv_lens[static_cast<std::size_t>(r)], -1};
+        *items++ = kernels::line_whole_item(r, head, problem.kv_lens[static_cast<std::size_t>(r)]);
         continue;
       }
       const LineTile t = tile_of(line_, problem, r);
@@ -170,25 +171,31 @@ void LinePlan::write_cut_tiles(const AttentionProblem& problem,
   std::int32_t tile = 0, next_row = 0;
   for (std::int32_t head = 0; head < line_.num_kv_heads; ++head) {
     for (std::int32_t r = 0; r < line_.batch_size; ++r) {
-      if (!has_work(problem, r)) continue;
+      if (!has_items(problem, r)) continue;
       while (cut->tile < tile || (cut->tile == tile && cut->step == 0)) ++cut;
-      const std::int32_t kv_len = problem.kv_lens[static_cast<std::size_t>(r)];
+      kernels::WorkItem part =
+          kernels::line_whole_item(r, head, problem.kv_lens[static_cast<std::size_t>(r)]);
       if (cut->tile > tile++) {
-        *item++ = {r, head, 0, 0, kv_len, -1};
+        *item++ = part;
         continue;
       }
+      const kernels::WorkItem whole = part;
       const std::int32_t rows = rows_of(problem, r);
       const std::int32_t first_step = tile_of(line_, problem, r).first_step;
-      *merge = {r, head, 0, rows, next_row, 1};
-      std::int32_t kv_begin = 0;
-      for (; cut->tile < tile && cut->step > 0; ++cut, ++merge->num_parts, next_row += rows) {
-        const std::int32_t kv_end = (first_step + cut->step) * line_.tile_kv;
-        *item++ = {r, head, 0, kv_begin, kv_end, next_row};
-        kv_begin = kv_end;
+      part.first_partial_row = part.partial_row = next_row;
+      for (const auto* c = cut; c->tile < tile && c->step > 0; ++c) ++part.num_parts;
+      for (; cut->tile < tile && cut->step > 0; ++cut) {
+        part.kv_end = (first_step + cut->step) * line_.tile_kv;
+        *item++ = part;
+        part.kv_begin = part.kv_end;
+        part.partial_row += rows;
       }
-      *item++ = {r, head, 0, kv_begin, kv_len, next_row};
-      next_row += rows;
-      ++merge;
+      part.kv_end = whole.kv_end;
+      *item++ = part;
+      next_row = part.partial_row + rows;
+      if (!line_.merges_itself) {
+        *merge++ = {r, head, 0, rows, part.first_partial_row, part.num_parts};
+      }
     }
   }
 }

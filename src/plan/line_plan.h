@@ -25,6 +25,7 @@ class LinePlan {
   void write(const AttentionProblem& problem, const AttentionPlanArrays& arrays) const;
 
  private:
+  bool has_items(const AttentionProblem& problem, std::int32_t request) const;
   std::int32_t rows_of(const AttentionProblem& problem, std::int32_t request) const;
   void add_requests(const AttentionProblem& problem);
   std::int64_t place_starts(const AttentionProblem& problem);

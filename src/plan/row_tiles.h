@@ -40,7 +40,4 @@ std::int64_t visible_steps(TokenRange part, TokenRange visible, int tile_kv);
 // as many bytes as one 16-bit K and V token, hence one token to write and one to read back.
 std::uint32_t cost_tokens(std::int64_t steps, int tile_kv, std::int32_t num_partial_rows);
 
-// The second launch that merges partial results costs about as much as this many steps.
-inline constexpr int kMergeLaunchSteps = 2;
-
 }  // namespace quire::plan

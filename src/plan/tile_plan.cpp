@@ -10,13 +10,16 @@ AttentionPlanSize TilePlan::prepare(const AttentionProblem& problem, const Atten
   num_kv_heads_ = problem.num_kv_heads;
   num_workers_ = tile.num_workers;
   tile_kv_ = tile.tile_kv;
+  merges_itself_ = tile.merges_itself;
   fixed_split_size_ = problem.disable_split_kv ? 0 : problem.fixed_split_size;
   row_tiles(problem, tile, tiles_);
   split_ = &chooser_.choose(problem, tile, tiles_);
   AttentionPlanSize size;
   size.num_items = static_cast<std::int64_t>(split_->workers.size());
-  size.num_merges =
-      num_kv_heads_ * std::ranges::count_if(split_->num_parts, [](int n) { return n != 1; });
+  if (!merges_itself_) {
+    size.num_merges =
+        num_kv_heads_ * std::ranges::count_if(split_->num_parts, [](int n) { return n != 1; });
+  }
   size.num_partial_rows = place_partial_rows();
   return size;
 }
@@ -35,7 +38,7 @@ std::int64_t TilePlan::place_partial_rows() {
 
 void TilePlan::write(const AttentionPlanArrays& arrays) const {
   write_items(arrays);
-  write_merges(arrays.merges);
+  if (!merges_itself_) write_merges(arrays.merges);
 }
 
 void TilePlan::write_items(const AttentionPlanArrays& arrays) const {
@@ -53,10 +56,17 @@ void TilePlan::write_items(const AttentionPlanArrays& arrays) const {
     const TokenRange tokens =
         part_tokens(row_tile, num_parts, part.index, fixed_split_size_, tile_kv_);
     for (std::int32_t head = job.first; head < job.first + job.copies; ++head, ++worker) {
-      const std::int32_t row =
-          num_parts == 1 ? -1 : first_row_[t] + (head * num_parts + part.index) * row_tile.num_rows;
+      const std::int32_t first =
+          num_parts == 1 ? -1 : first_row_[t] + head * num_parts * row_tile.num_rows;
       arrays.items[next_[static_cast<std::size_t>(*worker)]++] = {
-          row_tile.request, head, row_tile.q_begin, tokens.begin, tokens.end, row};
+          .request = row_tile.request,
+          .kv_head = head,
+          .q_begin = row_tile.q_begin,
+          .kv_begin = tokens.begin,
+          .kv_end = tokens.end,
+          .partial_row = num_parts == 1 ? -1 : first + part.index * row_tile.num_rows,
+          .first_partial_row = first,
+          .num_parts = num_parts};
     }
   }
 }

@@ -24,6 +24,7 @@ class TilePlan {
   void write_merges(kernels::MergeItem* merges) const;
 
   int num_kv_heads_ = 1, num_workers_ = 1, tile_kv_ = 1, fixed_split_size_ = 0;
+  bool merges_itself_ = false;
   std::vector<RowTile> tiles_;
   SplitChooser chooser_;
   const KvSplit* split_ = nullptr;  // in chooser_

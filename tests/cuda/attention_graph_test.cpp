@@ -6,6 +6,7 @@
 
 #include "attention/attention_types.h"
 #include "cuda/driver.h"
+#include "jit/scoped_environment.h"
 #include "quire/attention.h"
 #include "support/attention_variants.h"
 #include "support/expect_error.h"
@@ -107,24 +108,45 @@ TEST_F(AttentionGraph, LaterPlansKeepTheLaunch) {
 }
 
 TEST_F(AttentionGraph, CapturedParametersNeverChange) {
-  // One output for all runs, so that its address is no difference.
-  const TestTensor out = TestTensor::poisoned({kBatch, kHeads, kHeadDim}, DType::bf16);
-  BatchAttention graph(test_device());
-  graph.reserve(kShape, kRoom);
-  std::vector<std::vector<RecordedLaunch>> steps;
-  graph.plan(kShape, qo_indptr_, Table(kSteps[0]).view());
-  graph.run(q_, {k_, v_, KvLayout::nhd}, out);  // compiled and loaded by the real table
-  cuda::replace_driver_for_testing(&table_);
-  for (const auto& kv_lens : kSteps) {
-    graph.plan(kShape, qo_indptr_, Table(kv_lens).view());
-    launches.clear();
-    graph.run(q_, {k_, v_, KvLayout::nhd}, out);
-    steps.push_back(launches);
+  struct Kernel {
+    const char* name;
+    std::size_t num_launches;
+  };
+  for (const Kernel& kernel : {Kernel{"decode", 1}, Kernel{"sm80", 2}}) {  // with its merge
+    const ScopedVariable force("QUIRE_FORCE_KERNEL", kernel.name);
+    // One output for all runs, so that its address is no difference.
+    const TestTensor out = TestTensor::poisoned({kBatch, kHeads, kHeadDim}, DType::bf16);
+    BatchAttention graph(test_device());
+    graph.reserve(kShape, kRoom);
+    std::vector<std::vector<RecordedLaunch>> steps;
+    graph.plan(kShape, qo_indptr_, Table(kSteps[0]).view());
+    graph.run(q_, {k_, v_, KvLayout::nhd}, out);  // compiled and loaded by the real table
+    cuda::replace_driver_for_testing(&table_);
+    for (const auto& kv_lens : kSteps) {
+      graph.plan(kShape, qo_indptr_, Table(kv_lens).view());
+      launches.clear();
+      graph.run(q_, {k_, v_, KvLayout::nhd}, out);
+      steps.push_back(launches);
+    }
+    synchronize(test_device());
+    cuda::replace_driver_for_testing(&real_driver);
+    ASSERT_EQ(steps[0].size(), kernel.num_launches);
+    for (const auto& step : steps) EXPECT_EQ(step, steps[0]) << kernel.name;
   }
-  synchronize(test_device());
-  cuda::replace_driver_for_testing(&real_driver);
-  ASSERT_EQ(steps[0].size(), 2u);  // attention and merge
-  for (const auto& step : steps) EXPECT_EQ(step, steps[0]);
+}
+
+// What a captured graph does: the same launch again and again, with new plans in between.
+TEST_F(AttentionGraph, ReplaysBeginWithCleanCounters) {
+  BatchAttention graph(test_device()), eager(test_device());
+  graph.reserve(kShape, kRoom);
+  for (const auto& kv_lens : kSteps) {
+    const Table table(kv_lens);
+    graph.plan(kShape, qo_indptr_, table.view());
+    eager.plan(kShape, qo_indptr_, table.view());
+    const std::vector<double> first = run(graph);
+    EXPECT_LT(relative_error(first, run(eager)), 6e-3);
+    for (int replay = 0; replay < 3; ++replay) EXPECT_EQ(run(graph), first) << kv_lens[0];
+  }
 }
 
 TEST_F(AttentionGraph, WhatDoesNotFitIsRefusedAndThePlanStays) {

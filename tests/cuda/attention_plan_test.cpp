@@ -69,6 +69,7 @@ plan::AttentionProblem problem_of(const Case& c, const Lens& qo_lens) {
 
 struct DevicePlan {
   plan::AttentionPlan plan;
+  std::vector<std::uint32_t> counters;
   Lens kv_lens;
   int first_bad;
 };
@@ -90,6 +91,9 @@ DevicePlan plan_on_device(const Case& c, const Lens* page_indptr = nullptr, int 
   const std::int64_t max_items = static_cast<std::int64_t>(bounds.num_items * room);
   const DeviceArray<WorkItem> items(max_items);
   const DeviceArray<MergeItem> merges(bounds.num_merges);
+  const std::int64_t num_counters = (bounds.num_partial_rows + 1) / 2;
+  const Buffer counters =
+      upload(std::vector<std::uint32_t>(static_cast<std::size_t>(num_counters), 7));
   const DeviceArray<std::int32_t> indptr(c.tile.num_workers + 1), count(1), qo_indptr(batch + 2),
       kv_indptr(batch + 2), kv_lens(batch + 1), first_bad(1), first_cuts(c.tile.num_workers + 1);
   const DeviceArray<kernels::LineSums> sums(batch + 2);
@@ -111,6 +115,7 @@ DevicePlan plan_on_device(const Case& c, const Lens* page_indptr = nullptr, int 
        .max_merges = static_cast<int>(bounds.num_merges),
        .max_partial_rows = static_cast<int>(bounds.num_partial_rows),
        .items = items.data(),
+       .counters = c.tile.merges_itself ? static_cast<std::uint32_t*>(counters.data()) : nullptr,
        .worker_indptr = indptr.data(),
        .merges = merges.data(),
        .merge_count = count.data(),
@@ -127,6 +132,9 @@ DevicePlan plan_on_device(const Case& c, const Lens* page_indptr = nullptr, int 
   result.plan.worker_indptr = indptr.read(c.tile.num_workers + 1);
   result.plan.items = items.read(result.plan.worker_indptr.back());
   result.plan.merges = merges.read(count.read(1)[0]);
+  result.counters.resize(static_cast<std::size_t>(num_counters));
+  copy(result.counters.data(), kCpu, counters.data(), test_device(),
+       result.counters.size() * sizeof(std::uint32_t));
   result.kv_lens = kv_lens.read(batch + 1);
   result.first_bad = first_bad.read(1)[0];
   const Lens rows = qo_indptr.read(batch + 2);
@@ -156,7 +164,8 @@ Case any_case(std::mt19937& random) {
          .disable_split_kv = pick({0, 0, 0, 1}) == 1,
          .tile = {.num_workers = pick({1, 2, 7, 132, 600}),
                   .tile_q = pick({16, 64}),
-                  .tile_kv = pick({8, 16, 64})},
+                  .tile_kv = pick({8, 16, 64}),
+                  .merges_itself = pick({0, 1}) == 1},
          .kv_lens = {}};
   const int batch = pick({0, 1, 2, 9, 40, 700});
   const int longest = pick({5, 80, kMaxPages * kPageSize, kMaxPages * kPageSize});
@@ -181,6 +190,10 @@ TEST_F(AttentionPlanOnDevice, MakesTheListsOfTheHost) {
     expect_same(got.plan.items, expected.items, "item");
     expect_same(got.plan.merges, expected.merges, "merge");
     EXPECT_EQ(got.first_bad, kernels::kNoBadRequest);
+    for (const WorkItem& item : got.plan.items) {
+      if (!c.tile.merges_itself || item.num_parts == 1) continue;
+      ASSERT_EQ(got.counters[static_cast<std::size_t>(item.first_partial_row) / 2], 0u);
+    }
     (expected.num_partial_rows > 0 && c.fixed_split_size == 0 ? cut : whole) += 1;
   }
   EXPECT_GT(cut, 10);
@@ -205,6 +218,22 @@ TEST_F(AttentionPlanOnDevice, LengthsThatDoNotFitBecomeNaN) {
   EXPECT_EQ(refused, 4);  // of two heads
 }
 
+// Items of a kernel that merges itself say so.
+TEST_F(AttentionPlanOnDevice, ItemsOfLengthsThatDoNotFit) {
+  const Case bad{1, 2, 1, -1, 0, false, {4, 16, 16, 0, true}, {40, kMaxPages * kPageSize + 1, -5}};
+  const DevicePlan got = plan_on_device(bad);
+  EXPECT_EQ(got.first_bad, 1);
+  EXPECT_TRUE(got.plan.merges.empty());
+  int refused = 0;
+  for (const WorkItem& item : got.plan.items) {
+    EXPECT_EQ(item.num_parts == -1, item.request != 0);
+    if (item.num_parts != -1) continue;
+    EXPECT_EQ(item.kv_end, 0);
+    ++refused;
+  }
+  EXPECT_EQ(refused, 4);  // of two heads
+}
+
 TEST_F(AttentionPlanOnDevice, PagesOfARaggedTable) {
   const Case c{1, 1, 1, -1, 0, true, {4, 16, 16}, {40, 33, 0, 16}};
   const Lens indptr{0, 3, 5, 5, 6};  // 33 tokens do not fit 2 pages
@@ -223,6 +252,13 @@ TEST_F(AttentionPlanOnDevice, WithoutRoomNothingIsPlanned) {
   EXPECT_TRUE(got.plan.items.empty());
   ASSERT_EQ(got.plan.merges.size(), 6u);
   for (const MergeItem& merge : got.plan.merges) EXPECT_EQ(merge.num_parts, -1);
+  Case itself = c;
+  itself.tile.merges_itself = true;
+  const DevicePlan items = plan_on_device(itself, nullptr, 0, 0.5);
+  EXPECT_EQ(items.first_bad, 0);
+  EXPECT_TRUE(items.plan.merges.empty());
+  ASSERT_EQ(items.plan.items.size(), 6u);
+  for (const WorkItem& item : items.plan.items) EXPECT_EQ(item.num_parts, -1);
 }
 
 }  // namespace

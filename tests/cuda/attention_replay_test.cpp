@@ -2,9 +2,12 @@
 // or by the device.
 #include <gtest/gtest.h>
 
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "cuda/recorded_graph.h"
+#include "jit/scoped_environment.h"
 #include "quire/attention.h"
 #include "support/expect_error.h"
 #include "support/test_device.h"
@@ -49,7 +52,8 @@ struct HostTable {
   std::vector<TestTensor> tensors;
 };
 
-class AttentionReplay : public testing::Test {
+// By the kernel that merges itself and by one that does not.
+class AttentionReplay : public testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
     if (!test_device().is_cuda()) GTEST_SKIP() << "CUDA graphs are CUDA's";
@@ -78,6 +82,9 @@ class AttentionReplay : public testing::Test {
     attention.run(q_, kv(), out_, {}, {.causal = true}, stream);
   }
 
+  std::size_t merges() const { return std::string_view(GetParam()) == "decode" ? 0 : 1; }
+
+  const ScopedVariable force_{"QUIRE_FORCE_KERNEL", GetParam()};
   const TestTensor q_ = TestTensor::random({kBatch, kHeads, kHeadDim}, DType::bf16, 1);
   const TestTensor k_ = TestTensor::random({kPages, kPageSize, kKvHeads, kHeadDim}, DType::bf16, 2);
   const TestTensor v_ = TestTensor::random({kPages, kPageSize, kKvHeads, kHeadDim}, DType::bf16, 3);
@@ -85,7 +92,7 @@ class AttentionReplay : public testing::Test {
   Stream graph_stream_;
 };
 
-TEST_F(AttentionReplay, PlansOutsideTheGraph) {
+TEST_P(AttentionReplay, PlansOutsideTheGraph) {
   RecordedGraph graph;
   BatchAttention attention(test_device());
   attention.reserve(kShape, kRoom);
@@ -95,7 +102,7 @@ TEST_F(AttentionReplay, PlansOutsideTheGraph) {
   graph.begin_capture();
   run(attention, graph.stream());
   graph.end_capture();
-  ASSERT_EQ(graph.size(), 2u);  // attention and merge
+  ASSERT_EQ(graph.size(), 1 + merges());
   for (const Lens& lens : kSteps) {
     const HostTable table(lens);
     attention.plan(kShape, table.qo_indptr(), table.view(), {}, graph.stream());
@@ -104,7 +111,7 @@ TEST_F(AttentionReplay, PlansOutsideTheGraph) {
   }
 }
 
-TEST_F(AttentionReplay, PlansInsideTheGraphByTheDevice) {
+TEST_P(AttentionReplay, PlansInsideTheGraphByTheDevice) {
   RecordedGraph graph;
   BatchAttention attention(test_device());
   attention.reserve(kShape, kRoom);
@@ -119,7 +126,7 @@ TEST_F(AttentionReplay, PlansInsideTheGraphByTheDevice) {
   attention.plan_on_device(kShape, 1, table, {}, graph.stream());
   run(attention, graph.stream());
   graph.end_capture();
-  ASSERT_EQ(graph.size(), 3u);  // plan, attention and merge
+  ASSERT_EQ(graph.size(), 2 + merges());
   for (Lens lens : kSteps) {
     lens.resize(kBatch);
     copy(seq_lens.view().data, test_device(), lens.data(), kCpu, sizeof(std::int32_t) * kBatch);
@@ -135,7 +142,7 @@ TEST_F(AttentionReplay, PlansInsideTheGraphByTheDevice) {
                "expected 0 to what the request's pages, and what is reserved, hold");
 }
 
-TEST_F(AttentionReplay, APlanInsideTheGraphIsCopiedAgainByEachReplay) {
+TEST_P(AttentionReplay, APlanInsideTheGraphIsCopiedAgainByEachReplay) {
   RecordedGraph graph;
   BatchAttention attention(test_device());
   attention.reserve(kShape, kRoom);
@@ -155,7 +162,7 @@ TEST_F(AttentionReplay, APlanInsideTheGraphIsCopiedAgainByEachReplay) {
   EXPECT_EQ(got(kBatch), expected(kSteps[3]));
 }
 
-TEST_F(AttentionReplay, WhatAGraphCannotHoldIsRefused) {
+TEST_P(AttentionReplay, WhatAGraphCannotHoldIsRefused) {
   RecordedGraph graph;
   const HostTable table(kSteps[0]);
   BatchAttention unreserved(test_device()), attention(test_device());
@@ -181,7 +188,7 @@ TEST_F(AttentionReplay, WhatAGraphCannotHoldIsRefused) {
 }
 
 // A captured run holds the address of its page ids.
-TEST_F(AttentionReplay, PageIdsStayWhereACapturedRunReadsThem) {
+TEST_P(AttentionReplay, PageIdsStayWhereACapturedRunReadsThem) {
   const HostTable host(kSteps[0]);
   const TestTensor seq_lens = TestTensor::ints({1, 1, 1});
   const TestTensor tables =
@@ -218,6 +225,9 @@ TEST_F(AttentionReplay, PageIdsStayWhereACapturedRunReadsThem) {
        "captured run reads"},
   });
 }
+
+INSTANTIATE_TEST_SUITE_P(Kernels, AttentionReplay, testing::Values("decode", "sm80"),
+                         [](const auto& kernel) { return std::string(kernel.param); });
 
 }  // namespace
 }  // namespace quire::test

@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <string_view>
 
+#include "attention/attention_decode_types.h"
 #include "attention/attention_plan_types.h"
 #include "attention/attention_sm90_types.h"
 #include "attention/attention_types.h"
@@ -16,6 +17,7 @@ RecordedGraph* g_graph = nullptr;
 
 std::size_t param_bytes(std::string_view kernel) {
   if (kernel == "attention_plan") return sizeof(kernels::AttentionPlanParams);
+  if (kernel == "attention_decode") return sizeof(kernels::AttentionDecodeParams);
   if (kernel == "attention_sm90") return sizeof(kernels::AttentionSm90Params);
   return sizeof(kernels::AttentionParams);
 }

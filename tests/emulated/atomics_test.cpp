@@ -33,5 +33,21 @@ TEST_F(Atomics, LoseNothing) {
   EXPECT_EQ(seen.values(), std::vector<double>(kAll, 1));
 }
 
+TEST_F(Atomics, TheLastBlockSeesWhatAllWrote) {
+  constexpr int kBlocks = 37;
+  const TestTensor out = TestTensor::ints({0, 0});
+  const TestTensor numbers = TestTensor::ints(std::vector<std::int32_t>(kBlocks, 0));
+  for (int run = 0; run < 2; ++run) {  // the counter begins again by itself
+    run_primitive({.header = "atomics.cuh",
+                   .function = "count_blocks",
+                   .config = {.n = kBlocks},
+                   .params = {.b = numbers.view().data, .out = out.view().data},
+                   .threads = 32,
+                   .grid_x = kBlocks,
+                   .smem_bytes = 16});
+    EXPECT_EQ(out.values(), (std::vector<double>{0, kBlocks * (kBlocks + 1) / 2}));
+  }
+}
+
 }  // namespace
 }  // namespace quire::test

@@ -82,17 +82,18 @@ std::vector<std::uint8_t> all_bytes_everywhere() {
   return bytes;
 }
 
-void test_widen_bytes(int exponent_bits, const Format& f) {
+void test_widen_bytes(int exponent_bits, const Format& f,
+                      const std::string& function = "widen_bytes", int at_once = 16) {
   const std::vector<std::uint8_t> bytes = all_bytes_everywhere();
   const auto count = static_cast<int>(bytes.size());
   const TestTensor a = TestTensor::bytes(bytes);
   const TestTensor out = TestTensor::poisoned({count}, f.dtype);
   run_primitive({.header = "conversions.cuh",
-                 .function = "widen_bytes",
+                 .function = function,
                  .config = {.dtype = f.kernel_dtype, .n = exponent_bits},
                  .params = {.a = a.view().data, .out = out.view().data, .count = count},
                  .threads = 256,
-                 .grid_x = count / 16 / 256 + 1});
+                 .grid_x = count / at_once / 256 + 1});
   const std::vector<double> got = out.values();
   EXPECT_TRUE(out.guards_intact());
   for (std::size_t i = 0; i < bytes.size(); ++i) {
@@ -110,7 +111,86 @@ void test_widen_bytes(int exponent_bits, const Format& f) {
 TEST_F(Conversions, EveryF8e4m3BecomesItsF16) { test_widen_bytes(4, kF16); }
 TEST_F(Conversions, EveryF8e4m3BecomesItsBf16) { test_widen_bytes(4, kBf16); }
 TEST_F(Conversions, EveryF8e5m2BecomesItsF16) { test_widen_bytes(5, kF16); }
+TEST_F(Conversions, EveryF8e4m3OfAWord) { test_widen_bytes(4, kF16, "widen_words", 4); }
+TEST_F(Conversions, EveryF8e5m2OfAWord) { test_widen_bytes(5, kF16, "widen_words", 4); }
 TEST_F(Conversions, EveryF8e5m2BecomesItsBf16) { test_widen_bytes(5, kBf16); }
+
+double decode_byte(std::uint32_t code, DType dtype) {
+  return dtype == DType::f8e4m3 ? decode_e4m3(code) : decode(code << 8, kF16);
+}
+
+// The nearest code of a number, ties to the even one; beyond the largest it is that.
+std::uint32_t nearest_byte(float x, DType dtype) {
+  const std::uint32_t sign = std::signbit(x) ? 0x80u : 0,
+                      largest = dtype == DType::f8e4m3 ? 0x7e : 0x7b;
+  std::uint32_t best = 0;
+  const double magnitude = std::min(std::abs(static_cast<double>(x)), decode_byte(largest, dtype));
+  for (std::uint32_t code = 1; code <= largest; ++code) {
+    const double gain = std::abs(decode_byte(best, dtype) - magnitude) -
+                        std::abs(decode_byte(code, dtype) - magnitude);
+    if (gain > 0 || (gain == 0 && code % 2 == 0)) best = code;
+  }
+  return sign | best;
+}
+
+void test_narrow_bytes(DType dtype, kernels::DType kernel_dtype) {
+  std::vector<float> values = {0.f,    -0.f, 448.f,    460.f,     464.f,    465.f,
+                               5.7e4f, 6e4f, 61440.f,  -1e9f,     3e38f,    -1e-30f,
+                               1e-40f, 1.f,  0x1p-10f, 0x1.8p-9f, 0x1p-17f, -0x1.8p-16f};
+  for (std::uint32_t code = 0; code < 0x7e; ++code) {
+    const double value = decode_byte(code, dtype), next = decode_byte(code + 1, dtype);
+    if (!std::isfinite(next)) continue;
+    for (const float x : {static_cast<float>(value), static_cast<float>(value / 2 + next / 2)}) {
+      for (const float y : {x, std::nextafter(x, 0.f), -std::nextafter(x, 1e9f)}) {
+        values.push_back(y);
+      }
+    }
+  }
+  if (values.size() % 2 == 1) values.push_back(1);
+  const auto count = static_cast<int>(values.size());
+  const TestTensor a = TestTensor::from({values.begin(), values.end()}, {count}, DType::f32);
+  const TestTensor out = TestTensor::poisoned({2, count}, dtype);
+  run_primitive({.header = "conversions.cuh",
+                 .function = "narrow_bytes",
+                 .config = {.dtype = kernel_dtype},
+                 .params = {.a = a.view().data, .out = out.view().data, .count = count},
+                 .threads = 256,
+                 .grid_x = (count + 255) / 256});
+  const std::vector<std::uint8_t> got = out.raw();
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    ASSERT_EQ(got[i], nearest_byte(values[i], dtype)) << values[i];
+    ASSERT_EQ(got[values.size() + i], nearest_byte(values[i], dtype)) << "narrow2 " << values[i];
+  }
+}
+
+TEST_F(Conversions, FloatsRoundToTheNearestF8) {
+  test_narrow_bytes(DType::f8e4m3, kernels::DType::f8e4m3);
+  test_narrow_bytes(DType::f8e5m2, kernels::DType::f8e5m2);
+}
+
+TEST_F(Conversions, EveryF8BecomesItsFloat) {
+  std::vector<std::uint8_t> codes(256);
+  for (std::size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<std::uint8_t>(i);
+  for (const auto& [dtype, kernel_dtype] : {std::pair{DType::f8e4m3, kernels::DType::f8e4m3},
+                                            {DType::f8e5m2, kernels::DType::f8e5m2}}) {
+    const TestTensor a = TestTensor::bytes(codes);
+    const TestTensor out = TestTensor::poisoned({256}, DType::f32);
+    run_primitive({.header = "conversions.cuh",
+                   .function = "widen",
+                   .config = {.dtype = kernel_dtype},
+                   .params = {.a = a.view().data, .out = out.view().data, .count = 256},
+                   .threads = 256});
+    const std::vector<double> got = out.values();
+    for (std::uint32_t code = 0; code < 256; ++code) {
+      const double exact = decode_byte(code, dtype);
+      if (std::isnan(exact)) {
+        EXPECT_TRUE(std::isnan(got[code])) << code;
+      } else {
+        EXPECT_EQ(got[code], exact) << code;
+      }
+    }
+  }
+}
 
 // The nearest pattern, ties to the even one: found by search among all.
 std::uint32_t nearest(float x, const Format& f) {

@@ -125,6 +125,41 @@ TEST_F(HopperCopies, OrderOfDimensionsIsFree) {
   test_boxes({.dims = {64, 20, 2, 3}, .strides = {256, 128, 128 * 40}, .box = {64, 8, 2, 1}},
              {{0, 0, 0, 0}, {0, 14, 0, 2}});
 }
+// A page of one head of a paged pool, panel by panel: f16 [2 pages, 8 tokens, 3 heads, 128].
+TEST_F(HopperCopies, PanelsOfFiveDimensions) {
+  constexpr std::size_t kTokens = 8, kHeads = 3, kRow = 256, kBytes = kTokens * kRow;
+  const std::vector<std::uint8_t> data = numbered(2 * kTokens * kHeads * kRow);
+  const TestTensor a = TestTensor::bytes(data);
+  const std::array<std::uint64_t, 5> dims{64, kTokens, 2, kHeads, 2};
+  const std::array<std::uint64_t, 4> strides{kHeads * kRow, 128, kRow, kTokens * kHeads * kRow};
+  const std::array<std::uint32_t, 5> box{64, kTokens, 2, 1, 1}, steps{1, 1, 1, 1, 1};
+  quire::tile::TensorMap map;
+  {
+    const cuda::DeviceGuard guard(test_device().index);
+    cuda::check(cuda::driver().tensor_map_encode_tiled(
+                    &map, cuda::kTensorMapF16, 5, a.view().data, dims.data(), strides.data(),
+                    box.data(), steps.data(), 0, cuda::kSwizzle128, cuda::kPromote256, 0),
+                "cuTensorMapEncodeTiled");
+  }
+  const TestTensor b = TestTensor::ints({0, 0, 0, 1, 1, /* no such page */ 0, 0, 0, 1, 2});
+  const TestTensor out = TestTensor::poisoned({2 * static_cast<std::int64_t>(kBytes)}, DType::u8);
+  run_primitive({.header = "boxes.cuh",
+                 .function = "load_5d_boxes",
+                 .config = {.n = kBytes},
+                 .params = {.b = b.view().data, .out = out.view().data, .count = 2, .map = map},
+                 .threads = 64,
+                 .smem_bytes = 2 * kBytes + 8});
+  const std::vector<std::uint8_t> got = out.raw();
+  for (std::size_t panel = 0; panel < 2; ++panel) {
+    for (std::size_t token = 0; token < kTokens; ++token) {
+      for (std::size_t i = 0; i < 128; ++i) {
+        const std::size_t at = (panel * kTokens + token) * 128 + (i ^ token % 8 * 16);
+        ASSERT_EQ(got[at], data[((kTokens + token) * kHeads + 1) * kRow + panel * 128 + i]);
+        ASSERT_EQ(got[kBytes + at], 0);
+      }
+    }
+  }
+}
 TEST_F(HopperCopies, Bytes) {
   test_boxes({.data_type = cuda::kTensorMapU8,
               .element_bytes = 1,

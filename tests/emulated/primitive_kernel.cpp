@@ -44,6 +44,7 @@ void run_primitive(const PrimitiveRun& run) {
       .config = jit::config_literal(run.config),
       .params_type = "PrimitiveParams",
       .threads_per_block = run.threads,
+      .cluster_blocks = run.cluster_blocks,
       .dynamic_smem_bytes = run.smem_bytes,
       .extra_headers = {{run.header, read_header(run.header)},
                         {"primitive_types.h", read_header("primitive_types.h")}}};

@@ -18,6 +18,7 @@ struct PrimitiveRun {
   int threads = 32;
   int grid_x = 1, grid_y = 1;
   std::size_t smem_bytes = 0;
+  int cluster_blocks = 1;
 };
 
 // Returns when the kernel has ended. Throws Error.

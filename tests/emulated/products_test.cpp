@@ -39,6 +39,25 @@ void test_load_matrices(bool transposed) {
 TEST_F(Products, LoadMatrices) { test_load_matrices(false); }
 TEST_F(Products, LoadMatricesTransposed) { test_load_matrices(true); }
 
+TEST_F(Products, TransposedMatrix) {
+  std::vector<std::uint16_t> m(64);
+  for (std::size_t i = 0; i < m.size(); ++i) m[i] = static_cast<std::uint16_t>(i * 1021 + 7);
+  const TestTensor a = TestTensor::poisoned({64}, DType::bf16);
+  copy(a.view().data, a.view().device, m.data(), kCpu, 128);
+  const TestTensor out = TestTensor::poisoned({64}, DType::bf16);
+  run_primitive({.header = "products.cuh",
+                 .function = "transpose",
+                 .params = {.a = a.view().data, .out = out.view().data}});
+  const std::vector<std::uint8_t> got = out.raw();
+  for (std::size_t row = 0; row < 8; ++row) {
+    for (std::size_t column = 0; column < 8; ++column) {
+      std::uint16_t x;
+      std::memcpy(&x, &got[2 * (8 * row + column)], 2);
+      ASSERT_EQ(x, m[8 * column + row]) << row << " " << column;
+    }
+  }
+}
+
 // Small whole numbers: every sum is exact, so that one wrong element shows.
 std::vector<double> whole_numbers(std::size_t count, unsigned seed) {
   std::mt19937 engine(seed);

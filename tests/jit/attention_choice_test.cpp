@@ -1,8 +1,10 @@
 // The dispatch table of attention on CUDA, without a device.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <numeric>
 
+#include "attention/attention_decode_layout.h"
 #include "attention/attention_sm80_layout.h"
 #include "attention/attention_sm90_layout.h"
 #include "cuda/attention_config.h"
@@ -20,7 +22,19 @@ using kernels::AttentionKernel;
 AttentionDemand hopper(int head_dim, double mean_packed_rows) {
   return {.shape = {.head_dim_qk = head_dim, .head_dim_vo = head_dim},
           .mean_packed_rows = mean_packed_rows,
+          .max_packed_rows = mean_packed_rows,
           .compute_major = 9};
+}
+
+bool is_valid(const AttentionConfig& c) {
+  switch (c.kernel) {
+    case AttentionKernel::sm90:
+      return kernels::sm90_config_valid(c);
+    case AttentionKernel::decode:
+      return kernels::decode_config_valid(c);
+    default:
+      return kernels::sm80_config_valid(c);
+  }
 }
 
 AttentionConfig first(const AttentionDemand& demand) {
@@ -36,6 +50,7 @@ TEST(AttentionChoice, EveryDemandGetsAKernelThatIsValid) {
             const AttentionDemand demand{
                 .shape = {.head_dim_qk = head_dim, .head_dim_vo = head_dim},
                 .mean_packed_rows = rows,
+                .max_packed_rows = rows,
                 .group_size = group_size,
                 .page_size = page_size,
                 .compute_major = major};
@@ -46,8 +61,9 @@ TEST(AttentionChoice, EveryDemandGetsAKernelThatIsValid) {
               EXPECT_STRNE(choice.reason, "");
               const bool sm90 = c.kernel == AttentionKernel::sm90;
               EXPECT_TRUE(!c.boxes || page_size == 0 || std::gcd(page_size, c.tile_kv) % 8 == 0);
-              EXPECT_TRUE(sm90 ? kernels::sm90_config_valid(c) : kernels::sm80_config_valid(c));
+              EXPECT_TRUE(is_valid(c));
               EXPECT_TRUE(!sm90 || major == 9);
+              EXPECT_TRUE(!c.boxes || major >= 9);
               EXPECT_GT(cuda::attention_tile_rows(c, group_size), 0);
             }
           }
@@ -57,8 +73,44 @@ TEST(AttentionChoice, EveryDemandGetsAKernelThatIsValid) {
   }
 }
 
+TEST(AttentionChoice, FewRowsAreDecode) {
+  AttentionDemand demand = hopper(128, 4);
+  EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
+  EXPECT_TRUE(first(demand).boxes);
+  EXPECT_EQ(first(demand).tile_q, 8);
+  demand.max_packed_rows = 25;  // the largest request counts
+  EXPECT_EQ(first(demand).tile_q, 32);
+  demand.page_size = 16;
+  EXPECT_TRUE(first(demand).boxes);
+  demand.page_size = 4;  // less than the swizzle repeats in
+  EXPECT_FALSE(first(demand).boxes);
+  demand.compute_major = 8;
+  EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
+  EXPECT_FALSE(first(demand).boxes);
+  demand.max_packed_rows = 33;  // accumulators of more rows do not fit a warp
+  EXPECT_EQ(first(demand).kernel, AttentionKernel::sm80);
+  EXPECT_EQ(first(hopper(128, 33)).kernel, AttentionKernel::sm90);
+  EXPECT_EQ(first(hopper(256, 17)).kernel, AttentionKernel::sm90);
+  demand = hopper(80, 4);  // 160 bytes are no whole panels
+  EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
+  EXPECT_FALSE(first(demand).boxes);
+  demand.shape.variant = kernels::VariantKind::custom;
+  EXPECT_EQ(first(demand).kernel, AttentionKernel::sm80);
+}
+
+TEST(AttentionChoice, DecodeTilesOfAnFp8CacheAreAsManyBytes) {
+  AttentionDemand demand = hopper(128, 4);
+  demand.shape.kv_dtype = kernels::DType::f8e4m3;
+  EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
+  EXPECT_EQ(kernels::decode_layout(first(demand)).ring_bytes,
+            kernels::decode_layout(first(hopper(128, 4))).ring_bytes);
+  EXPECT_TRUE(first(demand).boxes);
+  demand.shape.head_dim_qk = demand.shape.head_dim_vo = 64;
+  EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
+  EXPECT_FALSE(first(demand).boxes);  // half a panel
+}
+
 TEST(AttentionChoice, HopperDoesManyRows) {
-  EXPECT_EQ(first(hopper(128, 1)).kernel, AttentionKernel::sm80);
   EXPECT_EQ(first(hopper(128, 1000)).kernel, AttentionKernel::sm90);
   EXPECT_TRUE(first(hopper(128, 1000)).boxes);
 }
@@ -87,9 +139,29 @@ TEST(AttentionChoice, Fp8QueriesRunOnHopperOnly) {
       }
     }
   }
-  AttentionDemand cache = hopper(128, 1000);  // an fp8 cache only
-  cache.shape.kv_dtype = DType::f8e4m3;
-  EXPECT_EQ(first(cache).kernel, AttentionKernel::sm80);
+}
+
+TEST(AttentionChoice, Fp8CachesAreConvertedOnHopper) {
+  using kernels::DType;
+  for (const DType dtype : {DType::f8e4m3, DType::f8e5m2}) {
+    for (int head_dim = 16; head_dim <= 256; head_dim += 16) {
+      for (const int page_size : {0, 1, 16, 48, 100}) {
+        AttentionDemand demand = hopper(head_dim, 1000);
+        demand.shape.kv_dtype = dtype;
+        demand.page_size = page_size;
+        const auto choices = cuda::attention_choices(demand);
+        const auto fits = std::find_if(choices.begin(), choices.end(), [](const auto& choice) {
+          return cuda::attention_smem_bytes(choice.config) <= kernels::kSm90MaxSmemBytes;
+        });
+        ASSERT_NE(fits, choices.end());
+        EXPECT_TRUE(kernels::sm90_config_valid(fits->config)) << fits->reason;
+        demand.mean_packed_rows = 8;
+        EXPECT_EQ(first(demand).kernel, AttentionKernel::sm80);
+        demand.compute_major = 10;
+        EXPECT_EQ(first(demand).kernel, AttentionKernel::sm80);
+      }
+    }
+  }
 }
 
 TEST(AttentionChoice, BoxesWhereTheyFit) {
@@ -118,6 +190,7 @@ TEST(AttentionChoice, BoxesBringWholeGroups) {
   EXPECT_EQ(cuda::attention_tile_rows(boxes, 4), 128);
   AttentionDemand demand = hopper(128, 1000);
   demand.page_size = 1;
+  EXPECT_EQ(cuda::attention_tile_rows(first(hopper(128, 7)), 7), 8);  // decode copies q by rows
   EXPECT_EQ(cuda::attention_tile_rows(first(demand), 7), 128);
 }
 
@@ -133,7 +206,8 @@ TEST(AttentionChoice, UnalignedRowsKeepTheTileOfRows) {
 }
 
 TEST(AttentionChoice, ClassesOfRowsGetTheSameChoices) {
-  for (const double rows : {0., 1., 3.5, 15.9, 16., 16.1, 64., 65., 128., 129., 1e6}) {
+  for (const double rows :
+       {0., 1., 3.5, 8., 9., 15.9, 16., 16.1, 32., 33., 64., 65., 128., 129., 1e6}) {
     const double of_class = cuda::rows_class(rows);
     EXPECT_EQ(cuda::rows_class(of_class), of_class);
     for (const int head_dim : {64, 128, 256}) {
@@ -141,7 +215,7 @@ TEST(AttentionChoice, ClassesOfRowsGetTheSameChoices) {
         AttentionDemand demand = hopper(head_dim, rows);
         demand.compute_major = compute_major;
         const auto expected = cuda::attention_choices(demand);
-        demand.mean_packed_rows = of_class;
+        demand.mean_packed_rows = demand.max_packed_rows = of_class;
         const auto got = cuda::attention_choices(demand);
         ASSERT_EQ(got.size(), expected.size()) << rows;
         for (std::size_t i = 0; i < got.size(); ++i) EXPECT_EQ(got[i].config, expected[i].config);
@@ -159,6 +233,15 @@ TEST(AttentionChoice, CanBeForced) {
     const test::ScopedVariable force("QUIRE_FORCE_KERNEL", "sm90");
     EXPECT_TRUE(cuda::attention_choices({.mean_packed_rows = 1000, .compute_major = 8}).empty());
     EXPECT_EQ(first(hopper(128, 1)).kernel, AttentionKernel::sm90);  // decode too
+  }
+  {
+    const test::ScopedVariable force("QUIRE_FORCE_KERNEL", "decode");
+    for (const int head_dim : {16, 64, 128, 192, 256}) {
+      const auto choices = cuda::attention_choices(hopper(head_dim, 1000));
+      ASSERT_FALSE(choices.empty());
+      EXPECT_TRUE(is_valid(choices.front().config));
+      EXPECT_EQ(choices.front().config.kernel, AttentionKernel::decode);
+    }
   }
   const test::ScopedVariable force("QUIRE_FORCE_KERNEL", "fastest");
   EXPECT_THROW(cuda::attention_choices(hopper(128, 1000)), Error);

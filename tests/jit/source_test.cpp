@@ -64,6 +64,12 @@ TEST(GenerateSource, IsOneIncludeOneConfigOneEntry) {
             "}\n");
 }
 
+TEST(GenerateSource, NamesTheSizeOfClusters) {
+  const KernelSpec spec{.name = "sample", .threads_per_block = 512, .cluster_blocks = 8};
+  EXPECT_NE(generate_source(spec).find("void __cluster_dims__(8, 1, 1) __launch_bounds__(512, 1) "),
+            std::string::npos);
+}
+
 TEST(EmbeddedSources, AreTheKernelFolder) {
   std::set<std::string_view> paths;
   for (const EmbeddedSource& source : embedded_sources()) {

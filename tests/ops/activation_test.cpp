@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <numbers>
 
 #include "support/expect_error.h"
 #include "support/padded_tensor.h"
+#include "support/quantized.h"
 #include "support/test_device.h"
 #include "support/test_tensor.h"
 
@@ -15,21 +17,43 @@ namespace {
 using test::PaddedTensor;
 using test::TestTensor;
 
-std::vector<double> reference_silu_and_mul(const std::vector<double>& input, std::size_t hidden) {
+using Function = double (*)(double);
+
+double silu(double x) { return x / (1 + std::exp(-x)); }
+double gelu(double x) { return x / 2 * std::erfc(-x / std::numbers::sqrt2); }
+double gelu_tanh(double x) {
+  return x / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
+}
+
+std::vector<double> reference(Function act, const std::vector<double>& input, std::size_t hidden) {
   std::vector<double> out;
   for (std::size_t row = 0; row < input.size(); row += 2 * hidden) {
     for (std::size_t i = row; i < row + hidden; ++i) {
-      out.push_back(input[i] / (1 + std::exp(-input[i])) * input[i + hidden]);
+      out.push_back(act(input[i]) * input[i + hidden]);
     }
   }
   return out;
 }
 
-void expect_close(const std::vector<double>& out, const std::vector<double>& ref, DType dtype) {
+std::vector<double> reference_silu_and_mul(const std::vector<double>& input, std::size_t hidden) {
+  return reference(silu, input, hidden);
+}
+
+struct Gate {
+  void (*apply)(const TensorView&, const TensorView&, Stream);
+  void (*quantize)(const TensorView&, const TensorView&, const Fp8Scale&, Stream);
+  Function exact;
+};
+constexpr Gate kGates[] = {{silu_and_mul, silu_and_mul_quant, silu},
+                           {gelu_and_mul, gelu_and_mul_quant, gelu},
+                           {gelu_tanh_and_mul, gelu_tanh_and_mul_quant, gelu_tanh}};
+
+void expect_close(const std::vector<double>& out, const std::vector<double>& ref, DType dtype,
+                  double absolute = 1e-7) {
   ASSERT_EQ(out.size(), ref.size());
   const double storing = dtype == DType::f32 ? 0x1p-24 : dtype == DType::f16 ? 0x1p-11 : 0x1p-8;
   for (std::size_t i = 0; i < out.size(); ++i) {
-    if (!(std::abs(out[i] - ref[i]) <= (1.01 * storing + 1e-6) * std::abs(ref[i]) + 1e-7)) {
+    if (!(std::abs(out[i] - ref[i]) <= (1.01 * storing + 1e-6) * std::abs(ref[i]) + absolute)) {
       FAIL() << "element " << i << ": " << out[i] << ", expected " << ref[i];
     }
   }
@@ -74,6 +98,89 @@ TEST_P(SiluAndMulTest, MatchesReference) {
     expect_close(out.values(), reference_silu_and_mul(input.values(), c.out_shape.back()), dtype);
     EXPECT_TRUE(out.padding_intact());
     EXPECT_TRUE(input.unchanged());
+  }
+}
+
+TEST_P(SiluAndMulTest, OtherFunctions) {
+  const DType dtype = GetParam();
+  for (const SiluCase& c : {SiluCase{{3, 17}}, SiluCase{{2, 3, 40}, 8, 8}}) {
+    test::Shape shape = c.out_shape;
+    shape.back() *= 2;
+    const PaddedTensor input(test::random_values(count(shape), 1, 3), shape, dtype, c.before,
+                             c.behind);
+    for (const Gate& gate : kGates) {
+      const PaddedTensor out({}, c.out_shape, dtype, c.behind, c.before);
+      gate.apply(input, out, {});
+      // 1 + erf(x) is known to a few 1e-8, and x goes up to 12.
+      expect_close(out.values(), reference(gate.exact, input.values(), c.out_shape.back()), dtype,
+                   1e-5);
+      EXPECT_TRUE(out.padding_intact() && input.unchanged());
+    }
+  }
+}
+
+TEST_P(SiluAndMulTest, QuantizedByAGivenScale) {
+  const DType dtype = GetParam();
+  for (const DType out_dtype : {DType::f8e4m3, DType::f8e5m2}) {
+    for (const SiluCase& c : {SiluCase{{3, 17}, 1, 0}, SiluCase{{2, 3, 40}, 8, 8}}) {
+      test::Shape shape = c.out_shape;
+      shape.back() *= 2;
+      const PaddedTensor input(test::random_values(count(shape), 1, 3), shape, dtype, c.before,
+                               c.behind);
+      const TestTensor scale = TestTensor::from({0.03125}, {1}, DType::f32);
+      for (const Gate& gate : kGates) {
+        const std::vector<double> exact = reference(gate.exact, input.values(), c.out_shape.back());
+        for (const Fp8Scale& given : {Fp8Scale(0.03125f), Fp8Scale(scale.view())}) {
+          const PaddedTensor out({}, c.out_shape, out_dtype, c.behind, c.before);
+          gate.quantize(input, out, given, {});
+          test::expect_quantized(
+              out.values(), exact, out_dtype, 1e-5, [](std::size_t) { return 0.03125; }, 2e-6);
+          EXPECT_TRUE(out.padding_intact() && input.unchanged());
+        }
+      }
+    }
+  }
+}
+
+TEST_P(SiluAndMulTest, QuantizedByScalesOfGroups) {
+  const DType dtype = GetParam();
+  for (const SiluCase& c : {SiluCase{{3, 128}}, SiluCase{{2, 3, 384}, 3, 2}, SiluCase{{256}}}) {
+    test::Shape shape = c.out_shape, scale_shape = c.out_shape;
+    shape.back() *= 2;
+    scale_shape.back() /= 128;
+    const PaddedTensor input(test::random_values(count(shape), 1, 3), shape, dtype, c.before,
+                             c.behind);
+    const std::vector<double> exact = reference(silu, input.values(), c.out_shape.back());
+    for (const bool power_of_two : {false, true}) {
+      const PaddedTensor out({}, c.out_shape, DType::f8e4m3, c.behind, c.before);
+      const PaddedTensor scales({}, scale_shape, DType::f32, 1, 1);
+      silu_and_mul_quant(input, out, Fp8Scale::computed(scales, power_of_two));
+      const std::vector<double> got = scales.values();
+      for (std::size_t g = 0; g < got.size(); ++g) {
+        double expected = test::expected_scale(exact, g * 128, (g + 1) * 128, DType::f8e4m3);
+        if (power_of_two) expected = std::exp2(std::ceil(std::log2(expected)));
+        ASSERT_NEAR(got[g], expected, 1e-5 * expected) << "group " << g;
+      }
+      test::expect_quantized(out.values(), exact, DType::f8e4m3, 1e-5,
+                             [&](std::size_t i) { return got[i / 128]; });
+      EXPECT_TRUE(out.padding_intact() && scales.padding_intact() && input.unchanged());
+    }
+  }
+}
+
+TEST(SiluAndMul, ColumnMajorScales) {
+  const TestTensor input = TestTensor::random({5, 512}, DType::bf16, 1);
+  const TestTensor out = TestTensor::poisoned({5, 256}, DType::f8e4m3);
+  const TestTensor stored = TestTensor::poisoned({2, 5}, DType::f32);
+  TensorView scales = stored.view();
+  scales.shape = {5, 2};
+  scales.strides = {1, 5};
+  silu_and_mul_quant(input, out, Fp8Scale::computed(scales));
+  const std::vector<double> exact = reference_silu_and_mul(input.values(), 256);
+  const std::vector<double> got = stored.values();
+  for (std::size_t g = 0; g < 10; ++g) {
+    const double expected = test::expected_scale(exact, g * 128, (g + 1) * 128, DType::f8e4m3);
+    EXPECT_NEAR(got[g % 2 * 5 + g / 2], expected, 1e-5 * expected);
   }
 }
 
@@ -162,7 +269,20 @@ TEST(SiluAndMul, BadInput) {
   const std::string here = to_string(test::test_device());
   const std::string there = to_string(test::other_device());
   using enum ErrorCode;
+  const TestTensor bytes = TestTensor::poisoned({2, 4}, DType::f8e4m3);
+  const TestTensor wide = TestTensor::poisoned({2, 512}, DType::bf16);
+  const TestTensor wide_bytes = TestTensor::poisoned({2, 256}, DType::f8e4m3);
+  const TestTensor scales = TestTensor::poisoned({2, 1}, DType::f32);
+  const Fp8Scale computed = Fp8Scale::computed(scales);
   test::expect_errors({
+      {[&] { gelu_and_mul_quant(input, bytes, computed); }, ErrorCode::invalid_argument,
+       "gelu_and_mul_quant: out: got 4 elements a row, expected a multiple of 128, for computed "
+       "scales"},
+      {[&] { silu_and_mul_quant(wide, wide_bytes, computed); }, ErrorCode::invalid_argument,
+       "silu_and_mul_quant: scales: got 1 in dimension 1 (shape [2, 1]), expected 2 (groups of 128 "
+       "in out)"},
+      {[&] { gelu_tanh_and_mul_quant(input, bytes, -1.f); }, ErrorCode::invalid_argument,
+       "gelu_tanh_and_mul_quant: scale: got -1, expected a finite number above 0"},
       {[&] { silu_and_mul(scalar, out); }, invalid_argument,
        "silu_and_mul: input: got rank 0 (shape []), expected rank 1 or more"},
       {[&] { silu_and_mul(ints, out); }, wrong_type,

@@ -105,7 +105,7 @@ TEST_F(AppendErrors, CacheAndTable) {
       {bad([&](auto& c) { c.cache.k = key; }), invalid_argument,
        kOp + "cache.k: got rank 3 (shape [2, 4, 16]), expected rank 4"},
       {bad([&](auto& c) { c.cache.k = f16_pool; }), wrong_type,
-       kOp + "cache.k: got f16, expected bf16"},
+       kOp + "cache.k: got f16, expected bf16 or f8e4m3 or f8e5m2"},
       {bad([&](auto& c) { c.cache.k = hnd_pool; }), invalid_argument,
        kOp +
            "cache.k: got 5 in dimension 2 (shape [8, 4, 5, 16]), expected 4 (num_kv_heads of key; "

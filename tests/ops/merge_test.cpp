@@ -87,6 +87,39 @@ TEST(MergeStates, AgreeWithReference) {
   }
 }
 
+TEST(MergeState, DtypesMayDiffer) {
+  const DType all[] = {DType::f32, DType::f16, DType::bf16};
+  for (const DType a : all) {
+    for (const DType b : all) {
+      for (const DType out : {DType::f32, DType::bf16}) {
+        for (const std::int64_t dim : {24, 7}) {
+          const TestTensor va = TestTensor::random({3, 2, dim}, a, 1);
+          const TestTensor vb = TestTensor::random({3, 2, dim}, b, 2);
+          const TestTensor sa = TestTensor::random({3, 2}, DType::f32, 3, 2);
+          const TestTensor sb = TestTensor::random({3, 2}, DType::f32, 4, 2);
+          const TestTensor v = TestTensor::poisoned({3, 2, dim}, out);
+          const TestTensor s = TestTensor::poisoned({3, 2}, DType::f32);
+          merge_state(va, sa, vb, sb, v, s);
+          const auto stack = [](const TestTensor& x, const TestTensor& y, std::int64_t row) {
+            std::vector<double> both;
+            const std::vector<double> xs = x.values(), ys = y.values();
+            for (std::int64_t n = 0; n < 3; ++n) {
+              both.insert(both.end(), xs.begin() + n * row, xs.begin() + (n + 1) * row);
+              both.insert(both.end(), ys.begin() + n * row, ys.begin() + (n + 1) * row);
+            }
+            return both;
+          };
+          const States ref =
+              reference(stack(va, vb, 2 * dim), stack(sa, sb, 2), {3, 2, 2, dim}, std::exp(1.0));
+          EXPECT_LT(relative_error(v.values(), ref.v), tolerance(out));
+          EXPECT_LT(relative_error(s.values(), ref.s), 1e-5);
+          EXPECT_TRUE(v.guards_intact() && s.guards_intact());
+        }
+      }
+    }
+  }
+}
+
 TEST(MergeStates, WithoutStatesAreTheIdentity) {
   const TestTensor v = TestTensor::poisoned({2, 0, 3, 16}, DType::f32);
   const TestTensor s = TestTensor::poisoned({2, 0, 3}, DType::f32);
@@ -194,7 +227,10 @@ TEST(MergeState, BadInputIsNamedAndChangesNothing) {
   const TestTensor s = TestTensor::random({2, 3}, DType::f32, 2);
   const TestTensor v_out = TestTensor::poisoned({2, 3, 16}, DType::f32);
   const TestTensor s_out = TestTensor::poisoned({2, 3}, DType::f32);
+  const TestTensor ints = TestTensor::poisoned({2, 3, 16}, DType::i32);
   const TestTensor half = TestTensor::random({2, 3, 16}, DType::f16, 1);
+  TensorView same_memory = half.view();
+  same_memory.dtype = DType::bf16;
   const TestTensor short_s = TestTensor::random({2, 2}, DType::f32, 2);
   const TestTensor flat = TestTensor::random({6, 16}, DType::f32, 2);
   TensorView elsewhere = v;
@@ -210,8 +246,10 @@ TEST(MergeState, BadInputIsNamedAndChangesNothing) {
   const std::vector<Row> rows{
       {[&] { merge_state(flat, s, v, s, v_out, s_out); }, ErrorCode::invalid_argument,
        "merge_state: v_a: got rank 2 (shape [6, 16]), expected rank 3"},
-      {[&] { merge_state(v, s, half, s, v_out, s_out); }, ErrorCode::wrong_type,
-       "merge_state: v_b: got f16, expected f32"},
+      {[&] { merge_state(v, s, ints, s, v_out, s_out); }, ErrorCode::wrong_type,
+       "merge_state: v_b: got i32, expected f32 or f16 or bf16"},
+      {[&] { merge_state(v, s, half, s, same_memory, s_out); }, ErrorCode::wrong_type,
+       "merge_state: v_out: got bf16, expected f16"},
       {[&] { merge_state(v, short_s, v, s, v_out, s_out); }, ErrorCode::invalid_argument,
        "merge_state: s_a: got 2 in dimension 1 (shape [2, 2]), expected 3 (the same dimension of "
        "v_a)"},

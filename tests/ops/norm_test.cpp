@@ -7,6 +7,7 @@
 
 #include "support/expect_error.h"
 #include "support/padded_tensor.h"
+#include "support/reference_norm.h"
 #include "support/test_device.h"
 #include "support/test_tensor.h"
 
@@ -14,6 +15,8 @@ namespace quire {
 namespace {
 
 using test::PaddedTensor;
+using test::reference_layer_norm;
+using test::reference_rms_norm;
 using test::TestTensor;
 
 // Largest error of storing a value near 1.
@@ -21,26 +24,14 @@ double unit_roundoff(DType dtype) {
   return dtype == DType::f32 ? 0x1p-24 : dtype == DType::f16 ? 0x1p-11 : 0x1p-8;
 }
 
-std::vector<double> reference_rms_norm(const std::vector<double>& input,
-                                       const std::vector<double>& weight, double eps) {
-  const std::size_t hidden = weight.size();
-  std::vector<double> out(input.size());
-  for (std::size_t row = 0; row < input.size(); row += hidden) {
-    double sum = 0;
-    for (std::size_t i = 0; i < hidden; ++i) sum += input[row + i] * input[row + i];
-    const double scale = 1 / std::sqrt(sum / static_cast<double>(hidden) + eps);
-    for (std::size_t i = 0; i < hidden; ++i) out[row + i] = input[row + i] * scale * weight[i];
-  }
-  return out;
-}
-
-void expect_close(const std::vector<double>& out, const std::vector<double>& ref, DType dtype) {
+void expect_close(const std::vector<double>& out, const std::vector<double>& ref, DType dtype,
+                  double absolute = 1e-7) {
   ASSERT_EQ(out.size(), ref.size());
   // Storing the result, and a few roundings of f32.
   const double relative = unit_roundoff(dtype) * 1.01 + 1e-6;
   for (std::size_t i = 0; i < out.size(); ++i) {
     // Negated, so that NaN fails.
-    if (!(std::abs(out[i] - ref[i]) <= relative * std::abs(ref[i]) + 1e-7)) {
+    if (!(std::abs(out[i] - ref[i]) <= relative * std::abs(ref[i]) + absolute)) {
       FAIL() << "element " << i << ": " << out[i] << ", expected " << ref[i];
     }
   }
@@ -64,6 +55,8 @@ std::vector<NormCase> norm_cases() {
                                  {{2, 130}, 2, 0},   {{4, 3, 16}},     {{3, 5, 24}, 8, 0},
                                  {{2, 1, 40}, 3, 4}, {{2, 512}},       {{1, 600}, 4, 4},
                                  {{9, 2, 64}, 8, 8}, {{2, 16400}}};
+  // Many rows: fewer threads each, with several accesses.
+  if (test::is_emulated()) cases.insert(cases.end(), {{{60, 5, 256}}, {{40, 300}, 1, 0}});
   if (!test::is_emulated()) {
     const std::vector<NormCase> large = {
         {{7, 4096}},  {{64, 32, 128}, 0, 64}, {{3, 16384}},       {{2, 16392}, 8, 8},
@@ -129,6 +122,63 @@ TEST_P(NormTest, FusedAddNormalisesTheRoundedResidual) {
     expect_close(input.values(), reference_rms_norm(sum, weight.values(), 1e-5f), dtype);
     EXPECT_TRUE(input.padding_intact());
     EXPECT_TRUE(residual.padding_intact());
+  }
+}
+
+TEST_P(NormTest, GemmaAddsOneToTheWeight) {
+  const DType dtype = GetParam();
+  for (const NormCase& c : norm_cases()) {
+    if (c.shape.back() > 700) continue;
+    SCOPED_TRACE(text_of(c, dtype));
+    const PaddedTensor input(test::random_values(count(c.shape), 1), c.shape, dtype, c.before,
+                             c.behind);
+    // In f32 beside a 16-bit input too.
+    for (const DType weight_dtype : {dtype, DType::f32}) {
+      const TestTensor weight = TestTensor::random({c.shape.back()}, weight_dtype, 2);
+      const PaddedTensor out({}, c.shape, dtype, c.before, c.behind);
+      gemma_rms_norm(input, weight, out, 1e-5f);
+      const std::vector<double> ref = reference_rms_norm(input.values(), weight.values(), 1e-5f, 1);
+      expect_close(out.values(), ref, dtype);
+      EXPECT_TRUE(out.padding_intact());
+    }
+  }
+}
+
+TEST_P(NormTest, GemmaFusedAdd) {
+  const DType dtype = GetParam();
+  const TestTensor input = TestTensor::random({3, 72}, dtype, 1);
+  const TestTensor residual = TestTensor::random({3, 72}, dtype, 2);
+  const TestTensor weight = TestTensor::random({72}, dtype, 3);
+  std::vector<double> sum = residual.values();
+  const std::vector<double> added = input.values();
+  for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += added[i];
+  sum = test::rounded(sum, dtype);
+  gemma_fused_add_rms_norm(input, residual, weight);
+  EXPECT_EQ(residual.values(), sum);
+  expect_close(input.values(), reference_rms_norm(sum, weight.values(), 1e-6f, 1), dtype);
+}
+
+TEST_P(NormTest, LayerNormMatchesReference) {
+  const DType dtype = GetParam();
+  for (const NormCase& c : norm_cases()) {
+    SCOPED_TRACE(text_of(c, dtype));
+    // Far from zero: the variance must not be the difference of large numbers.
+    std::vector<double> values = test::random_values(count(c.shape), 1);
+    for (double& x : values) x += 8;
+    const PaddedTensor input(values, c.shape, dtype, c.before, c.behind);
+    const DType weight_dtype = c.shape.size() == 2 ? DType::f32 : dtype;
+    const TestTensor gamma = TestTensor::random({c.shape.back()}, weight_dtype, 2);
+    const TestTensor beta = TestTensor::random({c.shape.back()}, weight_dtype, 3);
+    const PaddedTensor out({}, c.shape, dtype, c.before, c.behind);
+    layer_norm(input, gamma, beta, out, 1e-5f);
+    const std::vector<double> ref =
+        reference_layer_norm(input.values(), gamma.values(), beta.values(), 1e-5f);
+    // Cancellation against beta and the mean leaves an error of their size.
+    expect_close(out.values(), ref, dtype, 1e-4);
+    EXPECT_TRUE(out.padding_intact());
+    EXPECT_TRUE(input.unchanged());
+    layer_norm(input, gamma, beta, input, 1e-5f);
+    EXPECT_EQ(input.values(), out.values());
   }
 }
 
@@ -221,7 +271,8 @@ TEST(Norm, BadInput) {
        "rms_norm: weight: got rank 2 (shape [2, 8]), expected rank 1"},
       {[&] { rms_norm(input, weight.view().slice(0, 0, 7), out); }, invalid_argument,
        "rms_norm: weight: got 7 in dimension 0 (shape [7]), expected 8 (last dimension of input)"},
-      {[&] { rms_norm(f16, weight, f16); }, wrong_type, "rms_norm: weight: got bf16, expected f16"},
+      {[&] { rms_norm(f16, weight, f16); }, wrong_type,
+       "rms_norm: weight: got bf16, expected f16 or f32"},
       {[&] { rms_norm(input, elsewhere, out); }, invalid_argument,
        "rms_norm: weight: got " + there + ", expected " + here + ", the device of input"},
       {[&] { rms_norm(input, weight, f16); }, wrong_type, "rms_norm: out: got f16, expected bf16"},

@@ -8,6 +8,7 @@
 
 #include "support/expect_error.h"
 #include "support/padded_tensor.h"
+#include "support/reference_rope.h"
 #include "support/test_device.h"
 #include "support/test_tensor.h"
 
@@ -15,52 +16,9 @@ namespace quire {
 namespace {
 
 using test::PaddedTensor;
+using test::reference_frequencies;
+using test::reference_rope;
 using test::TestTensor;
-
-// Frequencies by their definitions, in double.
-std::vector<double> reference_frequencies(int rotary_dim, const RopeOptions& options) {
-  std::vector<double> result;
-  for (int i = 0; i < rotary_dim / 2; ++i) {
-    const double frequency = 1 / std::pow(options.rope_theta, 2.0 * i / rotary_dim);
-    if (!options.llama31) {
-      result.push_back(frequency / options.rope_scale);
-      continue;
-    }
-    const Llama31Rope& l = *options.llama31;
-    const double wavelength = 2 * std::numbers::pi / frequency;
-    if (wavelength > l.old_context_len / l.low_freq_factor) {
-      result.push_back(frequency / options.rope_scale);
-    } else if (wavelength < l.old_context_len / l.high_freq_factor) {
-      result.push_back(frequency);
-    } else {
-      const double smooth = (l.old_context_len / wavelength - l.low_freq_factor) /
-                            (l.high_freq_factor - l.low_freq_factor);
-      result.push_back((1 - smooth) * frequency / options.rope_scale + smooth * frequency);
-    }
-  }
-  return result;
-}
-
-std::vector<double> reference_rope(const std::vector<double>& x, const test::Shape& shape,
-                                   const std::vector<double>& positions,
-                                   const RopeOptions& options) {
-  const int head_dim = static_cast<int>(shape[2]);
-  const int rotary_dim = options.rotary_dim == 0 ? head_dim : options.rotary_dim;
-  const std::vector<double> frequencies = reference_frequencies(rotary_dim, options);
-  std::vector<double> out = x;
-  for (std::size_t row = 0; row * head_dim < x.size(); ++row) {
-    const double position = positions[row / shape[1]];
-    for (int i = 0; i < rotary_dim / 2; ++i) {
-      const std::size_t a = row * head_dim + (options.interleave ? 2 * i : i);
-      const std::size_t b = row * head_dim + (options.interleave ? 2 * i + 1 : i + rotary_dim / 2);
-      const double cosine = std::cos(position * frequencies[i]);
-      const double sine = std::sin(position * frequencies[i]);
-      out[a] = x[a] * cosine - x[b] * sine;
-      out[b] = x[b] * cosine + x[a] * sine;
-    }
-  }
-  return out;
-}
 
 // Angles are rounded to f32 twice: the frequency and its product with the position.
 double tolerance(DType dtype, double largest_angle, double largest_value) {
@@ -108,6 +66,9 @@ std::vector<RopeCase> rope_cases() {
       {2, 1, 3, 64, {.rotary_dim = 16, .rope_theta = 5e5f}, 8, 0},
       {2, 4, 1, 24, {.rotary_dim = 8, .interleave = true, .rope_scale = 4.f}, 0, 8},
       {4, 4, 2, 64, {.rope_scale = 8.f, .rope_theta = 5e5f, .llama31 = llama31}},
+      {4, 1, 1, 64, {.rope_scale = 4.f, .yarn = YarnRope{}}},
+      {3, 1, 1, 32, {.rope_scale = 16.f, .yarn = YarnRope{512.f, 16.f, 2.f, 1.25f}}},
+      {3, 2, 1, 48, {.rotary_dim = 32, .interleave = true, .rope_scale = 4.f, .ntk = true}},
       {2, 2, 2, 80, {}, 4, 4},
       {1, 2, 0, 32, {}}};
   if (!test::is_emulated()) {

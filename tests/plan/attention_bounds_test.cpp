@@ -20,7 +20,8 @@ RC_GTEST_PROP(AttentionBounds, HoldForEveryPlan, ()) {
       *rc::gen::container<std::vector<std::int32_t>>(batch, rc::gen::inRange(0, 3000));
   const AttentionTile tile{.num_workers = *rc::gen::element(1, 2, 7, 132),
                            .tile_q = *rc::gen::element(4, 16, 64),
-                           .tile_kv = *rc::gen::element(8, 16, 64)};
+                           .tile_kv = *rc::gen::element(8, 16, 64),
+                           .merges_itself = *rc::gen::arbitrary<bool>()};
   AttentionProblem problem{.qo_lens = qo_lens, .kv_lens = kv_lens};
   problem.group_size = *rc::gen::element(1, 3, 8);
   problem.num_kv_heads = *rc::gen::inRange(1, 5);

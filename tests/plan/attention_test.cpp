@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <map>
 #include <numeric>
@@ -18,16 +19,12 @@
 namespace quire::plan {
 
 bool operator==(const AttentionPlan& a, const AttentionPlan& b) {
-  const auto same_item = [](const kernels::WorkItem& x, const kernels::WorkItem& y) {
-    return std::tie(x.request, x.kv_head, x.q_begin, x.kv_begin, x.kv_end, x.partial_row) ==
-           std::tie(y.request, y.kv_head, y.q_begin, y.kv_begin, y.kv_end, y.partial_row);
+  // Integers only: equal bytes.
+  const auto same = [](const auto& x, const auto& y) {
+    return std::memcmp(&x, &y, sizeof(x)) == 0;
   };
-  const auto same_merge = [](const kernels::MergeItem& x, const kernels::MergeItem& y) {
-    return std::tie(x.request, x.kv_head, x.q_begin, x.num_rows, x.partial_row, x.num_parts) ==
-           std::tie(y.request, y.kv_head, y.q_begin, y.num_rows, y.partial_row, y.num_parts);
-  };
-  return std::ranges::equal(a.items, b.items, same_item) &&
-         std::ranges::equal(a.merges, b.merges, same_merge) && a.worker_indptr == b.worker_indptr &&
+  return std::ranges::equal(a.items, b.items, same) &&
+         std::ranges::equal(a.merges, b.merges, same) && a.worker_indptr == b.worker_indptr &&
          a.num_partial_rows == b.num_partial_rows;
 }
 
@@ -43,7 +40,7 @@ struct Input {
 };
 
 // Small tiles, so that few tokens make many items.
-Input any_input() {
+Input any_input(bool merges_itself = false) {
   Input in;
   const auto batch = static_cast<std::size_t>(*rc::gen::inRange(0, 12));
   const int longest_q = *rc::gen::element(1, 3, 60);
@@ -55,7 +52,8 @@ Input any_input() {
   in.tile = {.num_workers = *rc::gen::element(1, 2, 7, 132),
              .tile_q = *rc::gen::element(4, 16, 64),
              .tile_kv = *rc::gen::element(8, 16, 64),
-             .cached_tokens = *rc::gen::element(0, 1, 100, 1000)};
+             .cached_tokens = *rc::gen::element(0, 1, 100, 1000),
+             .merges_itself = merges_itself};
   in.problem.group_size = *rc::gen::element(1, 3, 8);
   in.problem.num_kv_heads = *rc::gen::inRange(1, 5);
   in.problem.causal = *rc::gen::arbitrary<bool>();
@@ -127,6 +125,43 @@ RC_GTEST_PROP(AttentionPlan, CoversEveryRowAndTokenOnce, ()) {
   RC_ASSERT(ranges.empty());  // nothing for tiles that do not exist
 }
 
+// What a kernel that merges itself gets: items for everything, and in them what it must know to
+// join the parts of a tile.
+RC_GTEST_PROP(AttentionPlan, KernelsThatMergeThemselvesNeedItemsOnly, ()) {
+  const Input in = any_input(true);
+  const AttentionPlan plan = plan_attention(problem_of(in), in.tile);
+  RC_ASSERT(plan.merges.empty());
+  std::map<TileKey, std::vector<WorkItem>> parts;
+  for (const WorkItem& item : plan.items) parts[key(item)].push_back(item);
+  std::set<int> counters;
+  for (const TileKey& tile : all_tiles(in)) {
+    auto found = parts.extract(tile);
+    RC_ASSERT(!found.empty());
+    const std::vector<WorkItem>& of_tile = found.mapped();
+    const int rows = tile_rows(in, std::get<0>(tile), std::get<2>(tile));
+    std::set<int> first_rows;
+    int tokens = 0;
+    for (const WorkItem& item : of_tile) {
+      RC_ASSERT(item.num_parts == static_cast<int>(of_tile.size()));
+      RC_ASSERT(item.first_partial_row == of_tile[0].first_partial_row);
+      RC_ASSERT((item.partial_row < 0) == (item.num_parts == 1));
+      tokens += item.kv_end - item.kv_begin;
+      if (item.num_parts == 1) continue;
+      first_rows.insert(item.partial_row - item.first_partial_row);
+      RC_ASSERT((item.partial_row - item.first_partial_row) % rows == 0);
+    }
+    RC_ASSERT(tokens == in.kv_lens[static_cast<std::size_t>(std::get<0>(tile))]);
+    if (of_tile.size() == 1) continue;
+    RC_ASSERT(first_rows.size() == of_tile.size());
+    RC_ASSERT(*first_rows.begin() == 0);
+    RC_ASSERT(*first_rows.rbegin() == rows * (static_cast<int>(of_tile.size()) - 1));
+    RC_ASSERT(of_tile[0].first_partial_row + rows * static_cast<int>(of_tile.size()) <=
+              plan.num_partial_rows);
+    RC_ASSERT(counters.insert(of_tile[0].first_partial_row / 2).second);  // one of its own
+  }
+  RC_ASSERT(parts.empty());
+}
+
 RC_GTEST_PROP(AttentionPlan, PartialRowsAreUsedOnceAndMergedOnce, ()) {
   const Input in = any_input();
   const AttentionPlan plan = plan_attention(problem_of(in), in.tile);
@@ -164,7 +199,7 @@ RC_GTEST_PROP(AttentionPlan, PartialRowsAreUsedOnceAndMergedOnce, ()) {
 bool is_line(const Input& in) { return LinePlan::serves(problem_of(in), in.tile); }
 
 RC_GTEST_PROP(AttentionPlan, NoWorkerExceedsTheMeanByMoreThanTheLongestItem, ()) {
-  const Input in = any_input();
+  const Input in = any_input(*rc::gen::arbitrary<bool>());
   const AttentionProblem problem = problem_of(in);
   const AttentionPlan plan = plan_attention(problem, in.tile);
   RC_ASSERT(plan.worker_indptr.size() == static_cast<std::size_t>(in.tile.num_workers) + 1);
@@ -194,12 +229,12 @@ RC_GTEST_PROP(AttentionPlan, NoWorkerExceedsTheMeanByMoreThanTheLongestItem, ())
 }
 
 RC_GTEST_PROP(AttentionPlan, IsDeterministic, ()) {
-  const Input in = any_input();
+  const Input in = any_input(*rc::gen::arbitrary<bool>());
   RC_ASSERT(plan_attention(problem_of(in), in.tile) == plan_attention(problem_of(in), in.tile));
 }
 
 RC_GTEST_PROP(AttentionPlan, SplitsWhereItIsTold, ()) {
-  Input in = any_input();
+  Input in = any_input(*rc::gen::arbitrary<bool>());
   const AttentionPlan plan = plan_attention(problem_of(in), in.tile);
   const int size = in.problem.fixed_split_size;
   for (const WorkItem& item : plan.items) {
@@ -219,7 +254,7 @@ RC_GTEST_PROP(AttentionPlan, SplitsWhereItIsTold, ()) {
 
 // Parts depend on a request's own lengths only: results do not change with the neighbours.
 RC_GTEST_PROP(AttentionPlan, FixedSplitDoesNotDependOnNeighbours, ()) {
-  Input in = any_input();
+  Input in = any_input(*rc::gen::arbitrary<bool>());
   in.problem.fixed_split_size = 32;
   in.problem.disable_split_kv = false;
   RC_PRE(!in.qo_lens.empty());

@@ -1,5 +1,7 @@
 """Independent references in double precision, straight from the definitions."""
 
+import math
+
 import numpy as np
 
 
@@ -112,10 +114,41 @@ def rms_norm(x, weight, eps):
     return x / np.sqrt((x**2).mean(-1, keepdims=True) + eps) * np.asarray(weight, np.float64)
 
 
+def layer_norm(x, gamma, beta, eps):
+    x = np.asarray(x, np.float64)
+    centred = x - x.mean(-1, keepdims=True)
+    scale = np.sqrt((centred**2).mean(-1, keepdims=True) + eps)
+    return centred / scale * np.asarray(gamma, np.float64) + np.asarray(beta, np.float64)
+
+
+FP8_LARGEST = {"float8_e4m3fn": 448.0, "float8_e5m2": 57344.0}
+
+
+def check_quantized(out, values, dtype, scale, slack=4e-6):
+    """out is a nearest fp8 number of values / scale; beyond the largest one it is that."""
+    out, exact = np.asarray(out, np.float64), np.asarray(values, np.float64) / scale
+    largest = FP8_LARGEST[dtype]
+    half_step, denormal = (2**-3, 2**-17) if largest > 448 else (2**-4, 2**-10)
+    clamped = np.clip(exact, -largest, largest)
+    bound = np.maximum(np.abs(clamped) * half_step, denormal) * (1 + 1e-6) + np.abs(exact) * slack
+    assert out.shape == exact.shape
+    assert (np.abs(out - clamped) <= bound + 1e-9).all()
+
+
 def silu_and_mul(x):
     x = np.asarray(x, np.float64)
     gate, up = np.split(x, 2, axis=-1)
     return gate / (1 + np.exp(-gate)) * up
+
+
+def gelu_and_mul(x):
+    gate, up = np.split(np.asarray(x, np.float64), 2, axis=-1)
+    return gate / 2 * (1 + np.vectorize(math.erf)(gate / np.sqrt(2))) * up
+
+
+def gelu_tanh_and_mul(x):
+    gate, up = np.split(np.asarray(x, np.float64), 2, axis=-1)
+    return gate / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3))) * up
 
 
 def rope(x, positions, *, theta=1e4, scale=1.0, rotary_dim=None, interleave=False, llama31=None):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import quire
+import reference
 
 RNG = np.random.default_rng(6)
 
@@ -64,3 +65,33 @@ def test_index_helpers(lib):
 def test_bad_layout():
     with pytest.raises(ValueError, match="append_paged_kv: kv_layout: got 'NDH'"):
         quire.append_paged_kv(*[np.zeros(1, np.float32)] * 9, "NDH")
+
+
+def test_slots_and_fp8(mutable_lib):
+    lib = mutable_lib
+    key, value = (lib.array(RNG.standard_normal((3, 2, 8)), "float32") for _ in range(2))
+    caches = [lib.array(np.zeros((4, 3, 2, 8)), "float8_e4m3fn") for _ in range(2)]
+    slots = lib.array(np.array([11, -1, 0]), "int64")
+    k_scale = np.array([0.5, 0.25])
+    scales = {"k_scale": lib.array(k_scale, "float32"), "v_scale": 2.0}
+    quire.append_paged_kv(key, value, None, None, *caches, slot_mapping=slots, **scales)
+    for cache, rows, scale in zip(caches, (key, value), (k_scale[:, None], 2.0)):
+        flat = lib.numpy(cache).reshape(12, 2, 8)
+        reference.check_quantized(flat[[11, 0]], lib.numpy(rows)[[0, 2]], "float8_e4m3fn", scale)
+        assert (flat[1:11] == 0).all()
+    with pytest.raises(ValueError, match="slot_mapping: got None and no whole page table"):
+        quire.append_paged_kv(key, value, slots, None, *caches)
+    with pytest.raises(ValueError, match="slot_mapping: got a page table too"):
+        quire.append_paged_kv(key, value, slots, None, *caches, slot_mapping=slots)
+
+
+def test_mla(mutable_lib):
+    lib = mutable_lib
+    ckv, kpe = (lib.array(RNG.standard_normal((2, d)), "float32") for d in (16, 4))
+    caches = [lib.array(np.zeros((2, 3, d)), "float32") for d in (16, 4)]
+    slots = lib.array(np.array([4, 1]), "int32")
+    quire.append_paged_mla(ckv, kpe, None, None, *caches, slot_mapping=slots)
+    for cache, rows in zip(caches, (ckv, kpe)):
+        flat = lib.numpy(cache).reshape(6, -1)
+        np.testing.assert_array_equal(flat[[4, 1]], lib.numpy(rows))
+        assert (flat[[0, 2, 3, 5]] == 0).all()

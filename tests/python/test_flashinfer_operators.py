@@ -72,6 +72,85 @@ def test_merge(torch, close):
         fi.merge_state_in_place(v_a, s_a.half(), v[:, 1], s[:, 1])
 
 
+def test_gemma_and_layer_norm(torch, close):
+    x, residual, weight, beta = (randn(torch, *s) for s in ((5, 32), (5, 32), (32,), (32,)))
+    more = weight.numpy() + 1
+    close(fi.gemma_rmsnorm(x, weight).numpy(), reference.rms_norm(x.numpy(), more, 1e-6), 1e-6)
+    half = fi.layernorm(x.bfloat16(), weight, beta)
+    exact = reference.layer_norm(x.bfloat16().double(), weight, beta, 1e-6)
+    close(half.double().numpy(), exact, 1e-2)
+    total = (x + residual).numpy().copy()
+    fi.gemma_fused_add_rmsnorm(x, residual, weight)
+    close(x.numpy(), reference.rms_norm(total, more, 1e-6), 1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2"])
+def test_quantized_norms(torch, dtype):
+    x, residual, weight, beta = (randn(torch, *s) for s in ((5, 32), (5, 32), (32,), (32,)))
+    out = torch.empty(5, 32, dtype=getattr(torch, dtype))
+    exact = reference.rms_norm(x.numpy(), weight.numpy(), 1e-6)
+    for scale in (0.03, torch.tensor([0.03])):
+        assert fi.norm.rmsnorm_quant(out, x, weight, scale) is None
+        reference.check_quantized(out.double().numpy(), exact, dtype, 0.03)
+    fi.norm.layernorm_quant(out, x, weight, beta, torch.tensor(0.03))
+    exact = reference.layer_norm(x.numpy(), weight.numpy(), beta.numpy(), 1e-6)
+    reference.check_quantized(out.double().numpy(), exact, dtype, 0.03)
+    total = (x + residual).numpy().copy()
+    fi.norm.fused_add_rmsnorm_quant(out, x, residual, weight, torch.tensor([0.05]))
+    np.testing.assert_array_equal(residual.numpy(), total)
+    exact = reference.rms_norm(total, weight.numpy(), 1e-6)
+    reference.check_quantized(out.double().numpy(), exact, dtype, 0.05)
+
+
+@pytest.mark.parametrize("mla", [False, True])
+def test_rope_quantize_append(torch, mla):
+    heads = 1 if mla else 2
+    shapes = [(3, 4, 16), (3, heads, 16), (3, 4, 8), (3, heads, 8), (3, heads, 24)]
+    q_rope, k_rope, q_nope, k_nope, v = (randn(torch, *shape).bfloat16() for shape in shapes)
+    if mla:
+        k_rope, k_nope, v = k_rope[:, 0], k_nope[:, 0], None
+    frequency = 1e4 ** (-np.arange(0, 16, 2) / 16)
+    angle = np.arange(32)[:, None] * frequency
+    table = torch.from_numpy(np.concatenate([np.cos(angle), np.sin(angle)], 1)).float()
+    pos_ids = torch.tensor([3, 9, 30])
+    quantize = fi.rope.mla_rope_quantize_fp8 if mla else fi.rope.rope_quantize_fp8
+    parts = quantize(q_rope, k_rope, q_nope, k_nope, table, pos_ids, quant_scale_kv=2.0)
+    turned = reference.rope(q_rope.float().numpy(), pos_ids.numpy())
+    reference.check_quantized(parts[0].double().numpy(), turned, "float8_e4m3fn", 1, 1e-3)
+    exact = k_nope.double().numpy()
+    reference.check_quantized(parts[3].double().numpy(), exact, "float8_e4m3fn", 0.5, 1e-3)
+
+    shapes = ((4, 2, 8), (4, 2, 16)) if mla else ((4, 2, 2, 24), (4, 2, 2, 24))
+    caches = tuple(torch.zeros(shape).to(torch.float8_e4m3fn) for shape in shapes)
+    ints = [torch.tensor(x, dtype=torch.int32) for x in ([3, 0], [0, 1, 2], [0, 1, 1], [1, 0, 1])]
+    out = fi.rope.rope_quantize_fp8_append_paged_kv_cache(
+        q_rope, k_rope, q_nope, k_nope, v, table, pos_ids, caches, *ints,
+        quant_scale_kv=2.0, page_size=2,
+    )  # fmt: skip
+    for got, want in zip(out, (parts[0], parts[2])):
+        np.testing.assert_array_equal(got.float(), want.float())
+    k = parts[3] if mla else torch.cat([parts[1].float(), parts[3].float()], -1)
+    flat = caches[0].float().reshape(8, *k.shape[1:])
+    np.testing.assert_array_equal(flat[[7, 0, 1]], k.float())
+    with pytest.raises(ValueError, match="page_size: got 16, expected 2"):
+        fi.rope.rope_quantize_fp8_append_paged_kv_cache(
+            q_rope, k_rope, q_nope, k_nope, v, table, pos_ids, caches, *ints
+        )
+
+
+def test_rope_with_cache(torch, close):
+    angle = np.arange(16)[:, None] * 1e4 ** (-np.arange(0, 8, 2) / 8)
+    table = torch.from_numpy(np.concatenate([np.cos(angle), np.sin(angle)], 1)).float()
+    q, k = randn(torch, 3, 2 * 8), randn(torch, 3, 8)
+    pos_ids = torch.tensor([1, 4, 15])
+    want = [reference.rope(x.reshape(3, -1, 8), pos_ids, interleave=True) for x in (q, k)]
+    out = fi.apply_rope_with_cos_sin_cache(pos_ids, q, k, 8, table, is_neox=False)
+    fi.apply_rope_with_cos_sin_cache_inplace(pos_ids, q, k, 8, table, is_neox=False)
+    for got, also, exact in zip(out, (q, k), want):
+        close(got.numpy(), exact.reshape(3, -1), 1e-5)
+        np.testing.assert_array_equal(got, also)
+
+
 def test_norm_and_activation(torch, close):
     x, weight = randn(torch, 5, 32), randn(torch, 32)
     expected = reference.rms_norm(x.numpy(), weight.numpy(), 1e-6)

@@ -5,12 +5,18 @@ import inspect
 import pytest
 import quire.flashinfer as fi
 
+TOPK_TAIL = "deterministic=False, tie_break=<TopKTieBreak.NONE: 0>, dsa_graph_safe=False"
 SAMPLING_TAIL = "deterministic=True, generator=None, check_nan=False, seed=None, offset=None"
 LLAMA31 = (
     "rotary_dim=None, interleave=False, rope_scale=8, rope_theta=500000.0, low_freq_factor=1, "
     "high_freq_factor=4, old_context_len=8192"
 )
 ROPE = "rotary_dim=None, interleave=False, rope_scale=1, rope_theta=10000.0"
+ROPE_QUANTIZE = (
+    "q_rope, k_rope, q_nope, k_nope, cos_sin_cache, pos_ids, is_neox=True, quantize_dtype=None, "
+    "quant_scale_q=1.0, quant_scale_kv=1.0, q_rope_out=None, k_rope_out=None, q_nope_out=None, "
+    "k_nope_out=None"
+)
 PREFILL_TABLE = (
     "self, qo_indptr, paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len, num_qo_heads, "
     "num_kv_heads, head_dim_qk, page_size, head_dim_vo=None, custom_mask=None, "
@@ -164,8 +170,43 @@ FUNCTIONS = {
     "rope.apply_rope_pos_ids_inplace": f"q, k, pos_ids, {ROPE}",
     "rope.apply_llama31_rope_pos_ids": f"q, k, pos_ids, {LLAMA31}",
     "rope.apply_llama31_rope_pos_ids_inplace": f"q, k, pos_ids, {LLAMA31}",
+    "page.append_paged_mla_kv_cache": (
+        "append_ckv, append_kpe, batch_indices, positions, ckv_cache, kpe_cache, kv_indices, "
+        "kv_indptr, kv_last_page_len"
+    ),
+    "rope.apply_rope": f"q, k, indptr, offsets, {ROPE}",
+    "rope.apply_rope_inplace": f"q, k, indptr, offsets, {ROPE}",
+    "rope.apply_llama31_rope": f"q, k, indptr, offsets, {LLAMA31}",
+    "rope.apply_llama31_rope_inplace": f"q, k, indptr, offsets, {LLAMA31}",
+    "rope.apply_rope_with_cos_sin_cache": (
+        "positions, query, key, head_size, cos_sin_cache, is_neox=True"
+    ),
+    "rope.apply_rope_with_cos_sin_cache_inplace": (
+        "positions, query, key, head_size, cos_sin_cache, is_neox=True"
+    ),
+    "rope.mla_rope_quantize_fp8": f"{ROPE_QUANTIZE}, enable_pdl=False",
+    "rope.rope_quantize_fp8": f"{ROPE_QUANTIZE}, enable_pdl=False, backend='cuda'",
+    "rope.rope_quantize_fp8_append_paged_kv_cache": (
+        "q_rope, k_rope, q_nope, k_nope, v, cos_sin_cache, pos_ids, paged_kv_cache, kv_indices, "
+        "kv_indptr, batch_indices, positions, is_neox=True, quantize_dtype=None, "
+        "quant_scale_q=1.0, quant_scale_kv=1.0, page_size=16, kv_layout='NHD', q_rope_out=None, "
+        "q_nope_out=None, enable_pdl=False"
+    ),
+    "quantization.packbits": "x, bitorder='big'",
+    "quantization.segment_packbits": "x, indptr, bitorder='big'",
+    "concat_ops.concat_mla_k": "k, k_nope, k_rope",
     "norm.rmsnorm": "input, weight, eps=1e-06, out=None, enable_pdl=None",
     "norm.fused_add_rmsnorm": "input, residual, weight, eps=1e-06, enable_pdl=None",
+    "norm.rmsnorm_quant": "out, input, weight, scale, eps=1e-06, enable_pdl=None",
+    "norm.fused_add_rmsnorm_quant": (
+        "out, input, residual, weight, scale, eps=1e-06, enable_pdl=None"
+    ),
+    "norm.gemma_rmsnorm": "input, weight, eps=1e-06, out=None, enable_pdl=None",
+    "norm.gemma_fused_add_rmsnorm": "input, residual, weight, eps=1e-06, enable_pdl=None",
+    "norm.layernorm": "input, gemma, beta, eps=1e-06",
+    "norm.layernorm_quant": "out, input, gemma, beta, scale, eps=1e-06",
+    "activation.gelu_and_mul": "input, out=None, enable_pdl=None",
+    "activation.gelu_tanh_and_mul": "input, out=None, enable_pdl=None",
     "activation.silu_and_mul": "input, out=None, enable_pdl=None",
     "sampling.softmax": "logits, temperature=None, enable_pdl=None",
     "sampling.sampling_from_logits": f"logits, indices=None, {SAMPLING_TAIL}",
@@ -187,6 +228,34 @@ FUNCTIONS = {
         f"{SAMPLING_TAIL}, return_valid=False"
     ),
     "sampling.get_seed_and_offset": "increment, generator=None, device=None",
+    "sampling.top_p_renorm_probs": "probs, top_p, is_deterministic=False",
+    "sampling.top_k_renorm_probs": "probs, top_k",
+    "sampling.top_k_mask_logits": "logits, top_k",
+    "sampling.chain_speculative_sampling": (
+        "draft_probs, draft_token_ids, target_probs, maybe_output_accepted_token_num=None, "
+        "maybe_output_emitted_draft_token_num=None, deterministic=True, generator=None, seed=None, "
+        "offset=None"
+    ),
+    "topk.top_k": f"input, k, sorted=False, {TOPK_TAIL}",
+    "topk.top_k_page_table_transform": (
+        f"input, src_page_table, lengths, k, row_to_batch=None, {TOPK_TAIL}, row_starts=None, "
+        "page_table_row_starts=None, page_size=1, out=None, out_raw_indices=None"
+    ),
+    "topk.top_k_ragged_transform": f"input, offsets, lengths, k, {TOPK_TAIL}, row_starts=None",
+    "logits_processor.LogitsPipe.__init__": (
+        "self, processors, compile=True, input_type=None, custom_fusion_rules=None, "
+        "custom_validity_checks=None"
+    ),
+    "logits_processor.LogitsPipe.__call__": "self, x, **kwargs",
+    "logits_processor.LogitsPipe.compile": (
+        "self, custom_fusion_rules=None, custom_validity_checks=None"
+    ),
+    "logits_processor.Temperature.__init__": "self, **params",
+    "logits_processor.Softmax.__init__": "self, enable_pdl=None, **params",
+    "logits_processor.TopK.__init__": "self, joint_topk_topp=False, **params",
+    "logits_processor.TopP.__init__": "self, **params",
+    "logits_processor.MinP.__init__": "self, **params",
+    "logits_processor.Sample.__init__": "self, deterministic=True, **params",
 }
 
 
@@ -213,7 +282,8 @@ def test_signature(path):
 TOP_LEVEL = [
     path.split(".")[1]
     for path in FUNCTIONS
-    if path.count(".") == 1 and path != "sampling.get_seed_and_offset"
+    if path.count(".") == 1
+    and path not in ("sampling.get_seed_and_offset", "concat_ops.concat_mla_k")
 ]
 
 

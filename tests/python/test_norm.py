@@ -39,6 +39,61 @@ def test_fused_add(mutable_lib, close, dtype, tolerance):
     close(mutable_lib.numpy(x), expected, tolerance)
 
 
+def test_gemma(mutable_lib, close):
+    x, residual = (mutable_lib.array(RNG.standard_normal((5, 40)), "float32") for _ in range(2))
+    weight = mutable_lib.array(RNG.standard_normal(40), "float32")
+    more = mutable_lib.numpy(weight) + 1
+    out = quire.rms_norm(x, weight, gemma=True)
+    close(mutable_lib.numpy(out), reference.rms_norm(mutable_lib.numpy(x), more, 1e-6), 1e-6)
+    total = mutable_lib.numpy(x) + mutable_lib.numpy(residual)
+    quire.fused_add_rms_norm(x, residual, weight, gemma=True)
+    close(mutable_lib.numpy(x), reference.rms_norm(total, more, 1e-6), 1e-6)
+
+
+def test_layer_norm(lib, close):
+    x = lib.array(RNG.standard_normal((3, 4, 24)) + 2, "float32")
+    gamma, beta = (lib.array(RNG.standard_normal(24), "float32") for _ in range(2))
+    expected = reference.layer_norm(lib.numpy(x), lib.numpy(gamma), lib.numpy(beta), 1e-5)
+    close(lib.numpy(quire.layer_norm(x, gamma, beta, 1e-5)), expected, 1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2"])
+def test_quantized(lib, dtype):
+    x = lib.array(RNG.standard_normal((6, 32)), "float32")
+    weight, beta = (lib.array(RNG.standard_normal(32), "float32") for _ in range(2))
+    exact = reference.rms_norm(lib.numpy(x), lib.numpy(weight), 1e-6)
+    out, scales = quire.rms_norm_quant(x, weight, dtype=dtype)
+    reference.check_quantized(lib.numpy(out), exact, dtype, lib.numpy(scales)[:, None])
+    largest = np.abs(exact).max(1) / reference.FP8_LARGEST[dtype]
+    np.testing.assert_allclose(lib.numpy(scales), largest, rtol=1e-5)
+    for scale in (0.02, lib.array(np.array([0.02]), "float32")):
+        out, none = quire.rms_norm_quant(x, weight, scale, dtype=dtype)
+        assert none is None
+        reference.check_quantized(lib.numpy(out), exact, dtype, 0.02)
+    out, scales = quire.layer_norm_quant(x, weight, beta, dtype=dtype)
+    exact = reference.layer_norm(lib.numpy(x), lib.numpy(weight), lib.numpy(beta), 1e-6)
+    reference.check_quantized(lib.numpy(out), exact, dtype, lib.numpy(scales)[:, None])
+
+
+def test_fused_add_quantized(mutable_lib, close):
+    x, residual = (mutable_lib.array(RNG.standard_normal((5, 40)), "float32") for _ in range(2))
+    weight = mutable_lib.array(RNG.standard_normal(40), "float32")
+    before = mutable_lib.numpy(x).copy()
+    total = before + mutable_lib.numpy(residual)
+    out, scales = quire.fused_add_rms_norm_quant(x, residual, weight)
+    close(mutable_lib.numpy(residual), total, 1e-6)
+    np.testing.assert_array_equal(mutable_lib.numpy(x), before)
+    exact = reference.rms_norm(total, mutable_lib.numpy(weight), 1e-6)
+    scales = mutable_lib.numpy(scales)[:, None]
+    reference.check_quantized(mutable_lib.numpy(out), exact, "float8_e4m3fn", scales)
+
+
+def test_scale_and_scales_exclude_each_other():
+    x, weight = np.ones((2, 8), np.float32), np.ones(8, np.float32)
+    with pytest.raises(ValueError, match="rms_norm_quant: scales: got an array beside scale"):
+        quire.rms_norm_quant(x, weight, 1.0, scales=np.ones(2, np.float32))
+
+
 def test_jax_is_immutable():
     jax = pytest.importorskip("jax")
     x = jax.numpy.ones((2, 8))

@@ -350,6 +350,8 @@ void expect_near(const AttentionAnswer& answer, const AttentionAnswer& reference
   ASSERT_EQ(answer.out.size(), reference.out.size());
   ASSERT_EQ(answer.lse.size(), c.with_lse ? reference.lse.size() : 0);
   std::vector<double> out, expected, lse, expected_lse;
+  // Hopper adds the products of 8-bit operands with about 14 bits.
+  const double lse_bound = on_gpu() && c.shape.q_dtype == DType::f8e4m3 ? 1e-3 : 1e-4;
   for (std::size_t row = 0; row < reference.lse.size(); ++row) {
     const auto begin = static_cast<std::ptrdiff_t>(row * vo);
     const std::vector<double> got(answer.out.begin() + begin,
@@ -372,12 +374,12 @@ void expect_near(const AttentionAnswer& answer, const AttentionAnswer& reference
       ASSERT_EQ(answer.lse[row], reference.lse[row]) << "row " << row;
     } else {
       ASSERT_NEAR(answer.lse[row], reference.lse[row],
-                  1e-4 * std::max(1.0, std::fabs(reference.lse[row])))
+                  lse_bound * std::max(1.0, std::fabs(reference.lse[row])))
           << "row " << row;
     }
   }
   EXPECT_LE(relative_error(out, expected), bound);
-  EXPECT_LE(relative_error(lse, expected_lse), 2e-5);  // no rows: 0
+  EXPECT_LE(relative_error(lse, expected_lse), lse_bound / 5);  // no rows: 0
 }
 
 }  // namespace quire::test

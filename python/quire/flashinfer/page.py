@@ -36,14 +36,41 @@ def append_paged_kv_cache(
     _append.append_paged_kv(
         append_key,
         append_value,
-        _int32(batch_indices),
-        _int32(positions),
+        as_int32(batch_indices),
+        as_int32(positions),
         k_cache,
         v_cache,
-        _int32(kv_indptr),
-        _int32(kv_indices),
-        _int32(kv_last_page_len),
+        as_int32(kv_indptr),
+        as_int32(kv_indices),
+        as_int32(kv_last_page_len),
         kv_layout,
+    )
+
+
+def append_paged_mla_kv_cache(
+    append_ckv: Array,
+    append_kpe: Array,
+    batch_indices: Array,
+    positions: Array,
+    ckv_cache: Array,
+    kpe_cache: Array,
+    kv_indices: Array,
+    kv_indptr: Array,
+    kv_last_page_len: Array,
+) -> None:
+    """The same for MLA's latent cache: append_ckv ``[nnz, ckv_dim]``, append_kpe ``[nnz,
+    kpe_dim]``, ckv_cache ``[pages, page_size, ckv_dim]``, kpe_cache ``[pages, page_size,
+    kpe_dim]``, any dims."""
+    _append.append_paged_mla(
+        append_ckv,
+        append_kpe,
+        as_int32(batch_indices),
+        as_int32(positions),
+        ckv_cache,
+        kpe_cache,
+        as_int32(kv_indptr),
+        as_int32(kv_indices),
+        as_int32(kv_last_page_len),
     )
 
 
@@ -60,7 +87,7 @@ def get_batch_indices_positions(
     ``append_indptr[-1]`` get request -1 and position 0. batch_indices, positions: where to write.
     """
     arrays = arrays_of(append_indptr)
-    indptr, lens = _int32(append_indptr), _int32(seq_lens)
+    indptr, lens = as_int32(append_indptr), as_int32(seq_lens)
     given = (batch_indices, positions)
     new = [arrays.empty((nnz,), "i32", indptr) if x is None else x for x in given]
     op = "get_batch_indices_positions"
@@ -77,10 +104,10 @@ def get_batch_indices_positions(
 def get_seq_lens(kv_indptr: Array, kv_last_page_len: Array, page_size: int) -> Array:
     """Tokens a request, int32 ``[batch]``. Unlike FlashInfer, 0 for a request without pages,
     whatever its last_page_len says."""
-    return _append.get_seq_lens(_int32(kv_indptr), _int32(kv_last_page_len), page_size)
+    return _append.get_seq_lens(as_int32(kv_indptr), as_int32(kv_last_page_len), page_size)
 
 
-def _int32(array: Array) -> Array:
+def as_int32(array: Array) -> Array:
     """Integers as contiguous int32, as FlashInfer casts its index tensors."""
     arrays = arrays_of(array)
     if arrays.dtype(array) not in ("i32", "i64"):

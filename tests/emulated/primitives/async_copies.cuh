@@ -8,15 +8,22 @@ namespace quire::kernels {
 
 // out = a [n, 16 * threads] through shared memory, n groups in flight, each waited for when it is
 // the oldest. Chunks whose place in b (u8 [n, threads]) is 0 are not valid: they become zeros.
+// mode 1, 2: with a cache policy.
 template <PrimitiveConfig c>
 void copy_in_groups(const PrimitiveParams& p) {
   u8* smem = tile::shared_memory();
   const int threads = tile::num_threads(), thread = tile::thread_index();
   const u8* a = static_cast<const u8*>(p.a);
   const u8* valid = static_cast<const u8*>(p.b);
+  tile::prefetch_to_l2(a + 16 * thread);
   for (int group = 0; group < c.n; ++group) {
     const int chunk = group * threads + thread;
-    tile::cp_async::copy16(smem + 16 * chunk, a + 16 * chunk, valid[chunk] != 0);
+    if constexpr (c.mode == 0) {
+      tile::cp_async::copy16(smem + 16 * chunk, a + 16 * chunk, valid[chunk] != 0);
+    } else {
+      const auto policy = c.mode == 1 ? tile::evict_first() : tile::evict_normal();
+      tile::cp_async::copy16(smem + 16 * chunk, a + 16 * chunk, valid[chunk] != 0, policy);
+    }
     tile::cp_async::commit();
   }
   for (int group = 0; group < c.n; ++group) {

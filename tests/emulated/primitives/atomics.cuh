@@ -24,4 +24,24 @@ void atomics(const PrimitiveParams& p) {
   tile::atomic_max(reinterpret_cast<u32*>(&out[6]), static_cast<u32>(x));
 }
 
+// Every block writes its number to b (i32 [blocks]) and then counts itself in out[0]; the last one
+// adds up what all have written, out[1]. n blocks, so that the counter is 0 again.
+template <PrimitiveConfig c>
+void count_blocks(const PrimitiveParams& p) {
+  i32* out = static_cast<i32*>(p.out);
+  i32* numbers = static_cast<i32*>(const_cast<void*>(p.b));
+  auto* is_last = reinterpret_cast<i32*>(tile::shared_memory());
+  if (tile::thread_index() == 1) numbers[tile::block_index()] = tile::block_index() + 1;
+  tile::sync_block();
+  if (tile::thread_index() == 0) {
+    is_last[0] = tile::atomic_count(reinterpret_cast<u32*>(out), c.n - 1) == c.n - 1;
+  }
+  tile::sync_block();
+  if (is_last[0] && tile::thread_index() == 2) {
+    int sum = 0;
+    for (int i = 0; i < c.n; ++i) sum += numbers[i];
+    out[1] = sum;
+  }
+}
+
 }  // namespace quire::kernels

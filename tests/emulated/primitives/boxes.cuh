@@ -14,7 +14,30 @@ void load_boxes(const PrimitiveParams& p) {
   auto& full = *reinterpret_cast<tile::Mbarrier*>(smem + p.count * c.n);
   const int thread = tile::thread_index();
   if (thread == 0) {
-    tile::tma::prefetch_map(p.map);
+    full.init(1);
+    tile::fence_mbarrier_init();
+  }
+  tile::sync_block();
+  if (thread == 0) {
+    const i32* first = static_cast<const i32*>(p.b);
+    tile::tma::prefetch_4d(p.map, first[0], first[1], first[2], first[3]);
+    full.arrive_expect(p.count * c.n);
+    for (int i = 0; i < p.count; ++i) {
+      const i32* at = static_cast<const i32*>(p.b) + 4 * i;
+      tile::tma::load_4d(smem + i * c.n, p.map, full, at[0], at[1], at[2], at[3]);
+    }
+  }
+  full.wait(0);
+  for (int i = thread; i < p.count * c.n; i += 64) static_cast<u8*>(p.out)[i] = smem[i];
+}
+
+// The same with b: i32 [count, 5] and a map of five dimensions.
+template <PrimitiveConfig c>
+void load_5d_boxes(const PrimitiveParams& p) {
+  u8* smem = tile::shared_memory();
+  auto& full = *reinterpret_cast<tile::Mbarrier*>(smem + p.count * c.n);
+  const int thread = tile::thread_index();
+  if (thread == 0) {
     full.init(1);
     tile::fence_mbarrier_init();
   }
@@ -22,8 +45,10 @@ void load_boxes(const PrimitiveParams& p) {
   if (thread == 0) {
     full.arrive_expect(p.count * c.n);
     for (int i = 0; i < p.count; ++i) {
-      const i32* at = static_cast<const i32*>(p.b) + 4 * i;
-      tile::tma::load_4d(smem + i * c.n, p.map, full, at[0], at[1], at[2], at[3]);
+      const i32* b = static_cast<const i32*>(p.b) + 5 * i;
+      const int at[5] = {b[0], b[1], b[2], b[3], b[4]};
+      const auto policy = i % 2 == 0 ? tile::evict_first() : tile::evict_normal();
+      tile::tma::load_5d(smem + i * c.n, p.map, full, policy, at);
     }
   }
   full.wait(0);

@@ -41,6 +41,18 @@ void widen_bytes(const PrimitiveParams& p) {
   for (int j = 0; j < 8; ++j) out[j] = dst.data[j];
 }
 
+// The same to f16, four at a time.
+template <PrimitiveConfig c>
+void widen_words(const PrimitiveParams& p) {
+  using F8 = tile::storage_t<c.n == 4 ? DType::f8e4m3 : DType::f8e5m2>;
+  const int i = tile::block_index() * tile::num_threads() + tile::thread_index();
+  if (i >= p.count / 4) return;
+  u32 dst[2];
+  tile::widen4<F8>(dst, static_cast<const u32*>(p.a)[i]);
+  static_cast<u32*>(p.out)[2 * i] = dst[0];
+  static_cast<u32*>(p.out)[2 * i + 1] = dst[1];
+}
+
 // a: f32 [count], out: u8 [count], four at a time.
 template <PrimitiveConfig c>
 void narrow_to_bytes(const PrimitiveParams& p) {
@@ -57,6 +69,21 @@ void permute_words(const PrimitiveParams& p) {
   if (i >= p.count) return;
   const u32* a = static_cast<const u32*>(p.a);
   static_cast<u32*>(p.out)[i] = tile::permute_bytes(a[i], a[p.count + i], a[2 * p.count + i]);
+}
+
+// a: f32 [count], out: fp8 dtype [2, count]: one by one, then by twos (count is even).
+template <PrimitiveConfig c>
+void narrow_bytes(const PrimitiveParams& p) {
+  using T = tile::storage_t<c.dtype>;
+  const int i = tile::block_index() * tile::num_threads() + tile::thread_index();
+  if (i >= p.count) return;
+  const float* a = static_cast<const float*>(p.a);
+  T* out = static_cast<T*>(p.out);
+  out[i] = tile::from_float<T>(a[i]);
+  if (i % 2 == 1) return;
+  const u32 both = tile::narrow2<T>(a[i], a[i + 1]);
+  out[p.count + i] = {static_cast<u8>(both)};
+  out[p.count + i + 1] = {static_cast<u8>(both >> 8)};
 }
 
 // out = a, dtype [count], n elements at a time through floats.

@@ -22,6 +22,13 @@ void load_matrices(const PrimitiveParams& p) {
   for (int i = 0; i < 4; ++i) static_cast<u32*>(p.out)[32 * i + lane] = r[i];
 }
 
+// a: u16 [8, 8], laid out over the warp as ldmatrix has it; out: the same of its transpose.
+template <PrimitiveConfig c>
+void transpose(const PrimitiveParams& p) {
+  const int lane = tile::lane_index();
+  static_cast<u32*>(p.out)[lane] = tile::transpose_8x8(static_cast<const u32*>(p.a)[lane]);
+}
+
 // a: dtype [16, 16], b: dtype [8, 16] (b^T), out: f32 [16, 8] += a b, n times.
 template <PrimitiveConfig c>
 void multiply(const PrimitiveParams& p) {

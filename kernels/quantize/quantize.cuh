@@ -1,0 +1,119 @@
+// Quantization to fp8 in tiles of a row, a part of a row, or several rows.
+//
+// Grid:   ceil(num_tiles / (threads / threads_per_tile)) blocks
+// Block:  c.threads; threads_per_tile neighbours share a tile
+// Smem:   64 floats
+// Output: out and computed_scales
+// Needs:  any GPU
+#pragma once
+
+#include "quantize/quantize_types.h"
+#include "tile/group.h"
+#include "tile/vec.h"
+
+namespace quire::kernels {
+
+// The tile of a thread: its values, in registers or in memory, and where they go.
+template <QuantizeConfig c>
+class QuantizeTile {
+  using T = tile::storage_t<c.dtype>;
+  using Out = tile::storage_t<c.out_dtype>;
+  static constexpr int kVec = c.vec_elems;
+  static constexpr bool kKept = c.vecs_per_thread > 0;
+
+ public:
+  QuantizeTile(const QuantizeParams& p, i64 index, int lane, bool live) : lane_(lane) {
+    const i64 down = index / p.tiles_across, across = index - down * p.tiles_across;
+    const i64 row = down * p.tile_rows, col = across * p.tile_cols;
+    const int rows = static_cast<int>(tile::min_of<i64>(p.tile_rows, p.rows - row));
+    vecs_per_row_ = static_cast<int>(tile::min_of<i64>(p.tile_cols, p.cols - col)) / kVec;
+    num_vecs_ = live ? rows * vecs_per_row_ : 0;
+    input_ = static_cast<const T*>(p.input) + row * p.input_stride + col;
+    out_ = static_cast<Out*>(p.out) + row * p.out_stride + col;
+    input_stride_ = p.input_stride;
+    out_stride_ = p.out_stride;
+    if constexpr (kKept) {
+      for_slots([&](int i, int r, int at) {
+        kept_[i] = tile::load_vec<kVec>(input_ + r * input_stride_ + at);
+      });
+    }
+  }
+
+  float amax() {
+    float amax = 0;
+    for_slots([&](int i, int r, int at) {
+      float x[kVec];
+      read(x, i, r, at);
+#pragma unroll
+      for (int j = 0; j < kVec; ++j) amax = tile::max_f32(amax, tile::abs_f32(x[j]));
+    });
+    return amax;
+  }
+
+  void write(float inverse) {
+    for_slots([&](int i, int r, int at) {
+      float x[kVec];
+      read(x, i, r, at);
+#pragma unroll
+      for (int j = 0; j < kVec; ++j) x[j] *= inverse;
+      tile::store<kVec>(out_ + r * out_stride_ + at, x);
+    });
+  }
+
+ private:
+  void read(float (&x)[kVec], int i, int r, int at) const {
+    if constexpr (kKept) {
+      tile::unpack(x, kept_[i]);
+    } else {
+      tile::load<kVec>(x, input_ + r * input_stride_ + at);
+    }
+  }
+
+  // body(slot, row, column) of the accesses that are this thread's.
+  template <class Body>
+  void for_slots(Body&& body) {
+    const auto visit = [&](int i, int vec) {
+      const int r = vec / vecs_per_row_;
+      body(i, r, (vec - r * vecs_per_row_) * kVec);
+    };
+    if constexpr (kKept) {
+#pragma unroll
+      for (int i = 0; i < c.vecs_per_thread; ++i) {
+        const int vec = lane_ + i * c.threads_per_tile;
+        if (vec < num_vecs_) visit(i, vec);
+      }
+    } else {
+      for (int vec = lane_; vec < num_vecs_; vec += c.threads_per_tile) visit(0, vec);
+    }
+  }
+
+  const T* input_;
+  Out* out_;
+  i64 input_stride_, out_stride_;
+  int lane_, num_vecs_, vecs_per_row_;
+  tile::Vec<T, kVec> kept_[kKept ? c.vecs_per_thread : 1];
+};
+
+template <QuantizeConfig c>
+void quantize(const QuantizeParams& p) {
+  constexpr int kTilesPerBlock = c.threads / c.threads_per_tile;
+  const int lane = tile::thread_index() % c.threads_per_tile;
+  const i64 index = static_cast<i64>(tile::block_index()) * kTilesPerBlock +
+                    tile::thread_index() / c.threads_per_tile;
+  const bool live = index < p.num_tiles;
+  QuantizeTile<c> values(p, live ? index : 0, lane, live);
+  float scale = 1;
+  if constexpr (c.scaling == Scaling::given) {
+    scale = p.given_scale != nullptr ? *p.given_scale : p.scale_value;
+  } else {
+    tile::Group<c.threads_per_tile> group;
+    scale = fp8_scale(group.max(values.amax()), c.out_dtype, p.power_of_two);
+    if (live && lane == 0) {
+      const i64 down = index / p.tiles_across, across = index - down * p.tiles_across;
+      p.computed_scales[down * p.scale_row_stride + across * p.scale_col_stride] = scale;
+    }
+  }
+  values.write(1.f / scale);
+}
+
+}  // namespace quire::kernels

@@ -1,0 +1,85 @@
+// What every kernel over rows of the vocabulary shares between host and device: how a row is read,
+// what it is read as, and how it is shared out among the blocks of a cluster.
+#pragma once
+
+#include "sampling/token_mass.h"
+
+namespace quire::kernels {
+
+// What the elements of a row are turned into: 32 bits that order as the elements do.
+enum class RowKeys : u8 {
+  probabilities,  // probability_bits
+  weights,        // probability_bits of exp((logit - largest) / temperature)
+  ordered,        // ordered_key of any number
+  residual,       // probability_bits of max(probability - subtrahend, 0)
+};
+
+constexpr const char* literal(RowKeys keys) {
+  switch (keys) {
+    case RowKeys::probabilities:
+      return "RowKeys::probabilities";
+    case RowKeys::weights:
+      return "RowKeys::weights";
+    case RowKeys::ordered:
+      return "RowKeys::ordered";
+    case RowKeys::residual:
+      return "RowKeys::residual";
+  }
+  return "";
+}
+
+struct RowConfig {
+  DType dtype = DType::f32;
+  RowKeys keys = RowKeys::probabilities;
+  i32 vec_elems = 1;  // elements a load; divides vocab and the row stride
+  i32 threads = 128;  // a block; 128 to 1024, power of two
+  i32 cluster = 1;    // blocks that share a row; power of two
+  bool held = true;   // a block's part of the row stays in shared memory; else it is read again
+
+  bool operator==(const RowConfig&) const = default;
+};
+
+template <class Visitor>
+constexpr void visit_fields(const RowConfig& c, Visitor&& visit) {
+  visit("dtype", c.dtype);
+  visit("keys", c.keys);
+  visit("vec_elems", c.vec_elems);
+  visit("threads", c.threads);
+  visit("cluster", c.cluster);
+  visit("held", c.held);
+}
+
+// Elements of a row that one block of the cluster has: whole accesses.
+constexpr i32 row_part(i32 vocab, i32 cluster) {
+  return ((vocab + cluster - 1) / cluster + 7) / 8 * 8;
+}
+
+constexpr i32 kRowHeaderBytes = 40 * 8;
+// Bins of the searches, and elements of the list of the largest ones, which takes their place.
+constexpr i32 kBinBits = 11;
+constexpr i32 kBins = 1 << kBinBits;
+constexpr i32 kListCapacity = kBins;
+// What a kernel that searches has behind the header.
+constexpr i32 kSearchBytes = kBins * 8;
+constexpr i64 row_memory_bytes(const RowConfig& c, i32 vocab) {
+  return kRowHeaderBytes + (c.held ? 4ll * row_part(vocab, c.cluster) : 0);
+}
+
+// A value for all rows, or one a row.
+template <class T>
+struct RowValue {
+  const T* values;  // [rows]; null: `value` for all
+  i64 stride;       // elements
+  T value;
+  constexpr T at(i64 row) const { return values == nullptr ? value : values[row * stride]; }
+};
+
+// Strides in elements.
+struct RowsIn {
+  const void* data;  // [rows, vocab]
+  i64 stride;
+  i32 rows;
+  i32 vocab;
+};
+
+}  // namespace quire::kernels

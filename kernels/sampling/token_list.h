@@ -1,0 +1,94 @@
+// The largest tokens of a row as a sorted list in the shared memory of one block: what is left to
+// do when top-k keeps only a few.
+#pragma once
+
+#include "sampling/row_search.h"
+
+namespace quire::kernels {
+
+// Descending; `size` elements, filled up with zeros to a power of two.
+template <int threads>
+inline void sort_list(u64* list, int size) {
+  int padded = 2;
+  while (padded < size) padded *= 2;
+  for (int i = size + tile::thread_index(); i < padded; i += threads) list[i] = 0;
+  tile::sync_block();
+  for (int run = 2; run <= padded; run *= 2) {
+    for (int step = run / 2; step > 0; step /= 2) {
+      for (int i = tile::thread_index(); i < padded / 2; i += threads) {
+        const int low = 2 * i - (i & (step - 1));
+        const bool descending = (low & run) == 0;
+        const u64 a = list[low], b = list[low + step];
+        if ((a < b) == descending) {
+          list[low] = b;
+          list[low + step] = a;
+        }
+      }
+      tile::sync_block();
+    }
+  }
+}
+
+constexpr u64 list_entry(u32 key, i32 index) { return join_words(key, ~static_cast<u32>(index)); }
+constexpr u32 entry_key(u64 entry) { return static_cast<u32>(entry >> 32); }
+constexpr i32 entry_index(u64 entry) { return static_cast<i32>(~static_cast<u32>(entry)); }
+
+// All entries that `entry(index, key)` gives other than 0 for what each(visit) visits in this
+// block, in the first block's `list`, unsorted; they must fit into it. `list` is at the same place
+// in every block, and nobody uses it. Returns their number. Other blocks than the first may end
+// then.
+template <RowConfig c, class Each, class Entry>
+inline int gather_list(ClusterRow<c>& row, u64* list, Each&& each, Entry&& entry) {
+  auto* count = reinterpret_cast<u32*>(&row.memory.list_size);
+  each([&](i32 i, u32 key) {
+    const u64 x = entry(i, key);
+    if (x != 0) list[tile::atomic_add(count, 1u)] = x;
+  });
+  tile::sync_block();
+  const auto mine = static_cast<int>(*count);
+  const ClusterSum sum = row.cluster_sum(static_cast<u64>(mine));
+  if constexpr (c.cluster > 1) {
+    u64* all = ClusterRow<c>::of_block(list, 0);
+    if (!row.is_leader()) {
+      for (int i = tile::thread_index(); i < mine; i += c.threads) {
+        all[static_cast<int>(sum.before) + i] = list[i];
+      }
+    }
+    row.sync();
+  }
+  return static_cast<int>(sum.total);
+}
+
+// A list's entries dealt out to the threads, as runs.
+template <int threads>
+struct ListRun {
+  int first, last;
+  explicit ListRun(int size) {
+    const int run = tile::ceil_div(size, threads);
+    first = tile::min_of(tile::thread_index() * run, size);
+    last = tile::min_of(first + run, size);
+  }
+};
+
+// The entry at which the running mass of the first `size` reaches `needed`, from 1 to their total.
+template <RowConfig c>
+inline int find_entry(ClusterRow<c>& row, int size, u64 needed, u64 before, u64 mine) {
+  if (before < needed && needed <= before + mine) {
+    const ListRun<c.threads> run(size);
+    int i = run.first;
+    for (u64 mass = before; (mass += row.mass(entry_key(row.search().list[i]))) < needed;) ++i;
+    row.memory.place = static_cast<u64>(i);
+  }
+  tile::sync_block();
+  return static_cast<int>(row.memory.place);
+}
+
+template <RowConfig c>
+inline PrefixSum list_masses(ClusterRow<c>& row, int size, u64& mine) {
+  const ListRun<c.threads> run(size);
+  mine = 0;
+  for (int i = run.first; i < run.last; ++i) mine += row.mass(entry_key(row.search().list[i]));
+  return block_prefix_sum<c.threads>(mine, row.memory.warp_sums);
+}
+
+}  // namespace quire::kernels

@@ -1,0 +1,40 @@
+#include "cpu/pages.h"
+
+#include <cstdint>
+#include <cstring>
+
+#include "cpu/rows.h"
+
+namespace quire::cpu {
+namespace {
+
+using kernels::PageCopyParams;
+
+template <class Index>
+void copy_page(const PageCopyParams& p, std::int64_t entry) {
+  const std::int64_t src = kernels::page_of<Index>(p.src, p.src_stride, entry, p.from_pages);
+  const std::int64_t dst = kernels::page_of<Index>(p.dst, p.dst_stride, entry, p.to_pages);
+  if (src < 0 || dst < 0) return;
+  const auto* from = static_cast<const std::uint8_t*>(p.from) + src * p.from_page_stride;
+  auto* to = static_cast<std::uint8_t*>(p.to) + dst * p.to_page_stride;
+  for (std::int32_t row = 0; row < p.rows; ++row) {
+    const kernels::PageRow at = find_page_row(p, row);
+    std::memcpy(to + at.to, from + at.from, static_cast<std::size_t>(p.row_bytes));
+  }
+}
+
+}  // namespace
+
+void copy_pages(const kernels::PageCopyConfig& config, const PageCopyParams& p) {
+  const std::int64_t bytes = std::int64_t{p.num_copies} * p.rows * p.row_bytes;
+#pragma omp parallel for schedule(static) if (bytes >= kMinParallelElements)
+  for (std::int32_t entry = 0; entry < p.num_copies; ++entry) {
+    if (config.index_dtype == kernels::DType::i64) {
+      copy_page<std::int64_t>(p, entry);
+    } else {
+      copy_page<std::int32_t>(p, entry);
+    }
+  }
+}
+
+}  // namespace quire::cpu

@@ -1,0 +1,80 @@
+#include "cuda/attention_decode.h"
+
+#include <algorithm>
+#include <bit>
+#include <numeric>
+
+#include "cuda/attention_kv_boxes.h"
+#include "cuda/tensor_map.h"
+
+namespace quire::cuda {
+namespace {
+
+using kernels::AttentionConfig;
+using kernels::AttentionParams;
+
+constexpr int kPanelBytes = 128;  // of a row
+
+struct Kv {
+  const void* data;
+  std::int64_t page_stride, token_stride, head_stride;
+  int head_dim;
+};
+
+// Tokens of a run of the page table, or of ragged rows, that are one copy.
+int tokens_of_a_copy(const AttentionConfig& config, int page_size) {
+  const auto tokens = static_cast<unsigned>(std::gcd(page_size, config.tile_kv));
+  return static_cast<int>(tokens);  // a divisor of 16 or 32: a power of two
+}
+
+BoxedTensor boxed_kv(const AttentionConfig& config, const AttentionParams& p, const Kv& kv) {
+  const bool paged = p.page_size > 0;
+  const int element_bytes = kernels::size_bytes(config.kv_dtype);
+  const int panel = kPanelBytes / element_bytes, panels = kv.head_dim / panel;
+  BoxedTensor tensor{.rank = 5,
+                     .data = kv.data,
+                     .shape = {panel, paged ? p.page_size : p.total_kv, panels, p.num_kv_heads,
+                               paged ? p.num_pages : 1},
+                     .strides = {kv.token_stride, panel, kv.head_stride, kv.page_stride},
+                     .box = {panel, tokens_of_a_copy(config, p.page_size), panels, 1, 1},
+                     .element_bytes = element_bytes};
+  if (p.total_kv == 0 && p.num_pages == 0) {
+    // Nothing is there and no token of it is used; the map must be of some memory all the same.
+    tensor.data = p.q;
+    tensor.shape = {std::min(config.head_dim_qk, config.head_dim_vo), 1, 1, 1, 1};
+  }
+  return tensor;
+}
+
+// Few K and V had better leave L2 at once: what else is there, and dirty, need not be written back
+// meanwhile (b1 kv8192 32/8 on an H100: 22.5 us, not 24.6). From about here on they would push each
+// other out, and b64 kv2048 takes 199 us, not 193.
+constexpr int kFewCaches = 4;
+
+bool are_few(const AttentionConfig& config, const AttentionParams& p, std::int64_t l2_bytes) {
+  const std::int64_t tokens =
+      p.page_size > 0 ? std::int64_t{p.num_indices} * p.page_size : p.total_kv;
+  const std::int64_t token_bytes = std::int64_t{config.head_dim_qk + config.head_dim_vo} *
+                                   kernels::size_bytes(config.kv_dtype) * p.num_kv_heads;
+  return tokens * token_bytes < kFewCaches * l2_bytes;
+}
+
+}  // namespace
+
+kernels::AttentionDecodeParams decode_params(const AttentionConfig& config,
+                                             const AttentionParams& params, std::int64_t l2_bytes) {
+  const AttentionParams& p = params;
+  const auto tokens = static_cast<unsigned>(tokens_of_a_copy(config, p.page_size));
+  kernels::AttentionDecodeParams decode{.attention = p,
+                                        .page_shift = page_shift(p.page_size),
+                                        .copy_shift = std::countr_zero(tokens),
+                                        .evict_first = are_few(config, p, l2_bytes)};
+  if (!config.boxes) return decode;
+  const Kv k{p.k, p.k_page_stride, p.k_token_stride, p.k_head_stride, config.head_dim_qk};
+  const Kv v{p.v, p.v_page_stride, p.v_token_stride, p.v_head_stride, config.head_dim_vo};
+  decode.k = make_tensor_map(boxed_kv(config, p, k));
+  decode.v = make_tensor_map(boxed_kv(config, p, v));
+  return decode;
+}
+
+}  // namespace quire::cuda

@@ -1,0 +1,16 @@
+// What attention_decode is launched with.
+#pragma once
+
+#include <cstdint>
+
+#include "attention/attention_decode_layout.h"
+#include "attention/attention_decode_types.h"
+
+namespace quire::cuda {
+
+// config.boxes: describes k and v to the copy engine. l2_bytes: of the device.
+kernels::AttentionDecodeParams decode_params(const kernels::AttentionConfig& config,
+                                             const kernels::AttentionParams& params,
+                                             std::int64_t l2_bytes);
+
+}  // namespace quire::cuda

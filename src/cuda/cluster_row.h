@@ -1,0 +1,51 @@
+// What the launches of kernels over rows of the vocabulary (kernels/sampling/cluster_row.h) share.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+#include "cuda/launch.h"
+#include "sampling/row_types.h"
+
+namespace quire::cuda {
+
+// A tensor of rows that a kernel reads or writes.
+struct RowAccess {
+  const void* data;
+  std::int64_t stride;  // elements
+  kernels::DType dtype;
+};
+
+struct RowKernel {
+  const char* folder;
+  const char* name;  // of the kernel, its entry point and its header in `folder`
+  const char* params_type;
+  int min_blocks_per_sm = 2;              // of long rows, that there must be registers for
+  int own_bytes = kernels::kSearchBytes;  // of shared memory behind the row's header
+  // Whether the blocks of a cluster share a long row. Searches do not yet: on an H100 they did not
+  // end, for a reason that is not known.
+  bool clusters = false;
+};
+
+// How rows are best read on the device: the first access is the input's.
+kernels::RowConfig row_config(const RowKernel& kernel, kernels::RowKeys keys, std::int32_t vocab,
+                              std::initializer_list<RowAccess> accesses, int device_index);
+
+jit::KernelSpec row_spec(const RowKernel& kernel, const kernels::RowConfig& config,
+                         std::int32_t vocab);
+
+// Every configuration that row_config() can give for this dtype and these keys.
+std::vector<ListedKernel> row_kernels(const RowKernel& kernel, kernels::DType dtype,
+                                      kernels::RowKeys keys);
+
+// Clusters of blocks, one a row.
+template <class Params>
+void launch_rows(const jit::KernelSpec& spec, std::int64_t rows, int device_index, Stream stream,
+                 const Params& params) {
+  launch(get_kernel(spec, device_index), static_cast<unsigned>(rows * spec.cluster_blocks), 1,
+         stream, params);
+}
+
+}  // namespace quire::cuda
