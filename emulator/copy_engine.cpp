@@ -31,7 +31,6 @@ Box CopyEngine::start(void* dst, const u64* map, const int* coordinates, int ran
                     site.file, site.line));
   }
   pending.box = BoxPlace::checked("tma::load", dst, map, coordinates, rank, site);
-  pending.lane = nullptr;
   pending.barrier = &full;
   pending.site = site;
   const int rows = pending.box.rows();
@@ -50,23 +49,6 @@ void CopyEngine::queue() {
   ++count_;
 }
 
-void CopyEngine::arrive_after_copies(Lane& lane, MbarrierState& barrier, Site site) {
-  Pending& pending = next_free();
-  pending.lane = &lane;
-  pending.num_copies = lane.copies.num_pushed();
-  pending.barrier = &barrier;
-  pending.site = site;
-  queue();
-}
-
-void CopyEngine::copies_taken(const Lane& lane) {
-  for (std::size_t i = 0; kThreadSanitizer && i < count_; ++i) {
-    const Pending& pending = at(i);
-    if (pending.landed || pending.lane != &lane) continue;
-    release(&pending.barrier->memory_order[pending.barrier->phase % 2]);
-  }
-}
-
 void CopyEngine::copy_box(const BoxPlace& box) {
   Block& block = Block::instance();
   for (int row = 0; row < box.rows(); ++row) {
@@ -83,14 +65,9 @@ void CopyEngine::copy_box(const BoxPlace& box) {
 
 void CopyEngine::execute(Pending& pending) {
   pending.landed = true;
-  Mbarriers& barriers = Block::instance().mbarriers();
-  if (pending.lane != nullptr) {
-    pending.lane->copies.land(pending.num_copies, pending.lane->position.thread);
-    barriers.late_arrival(*pending.barrier, pending.site);
-  } else {
-    copy_box(pending.box);
-    barriers.bytes_came(*pending.barrier, pending.box.row_bytes() * pending.box.rows());
-  }
+  copy_box(pending.box);
+  Block::instance().mbarriers().bytes_came(*pending.barrier,
+                                           pending.box.row_bytes() * pending.box.rows());
 }
 
 void CopyEngine::drop_landed() {
@@ -120,8 +97,7 @@ std::string CopyEngine::describe_pending() const {
   for (std::size_t i = 0; i < count_; ++i) {
     const Pending& pending = pending_[(first_ + i) % kMaxPending];
     if (pending.landed) continue;
-    return fmt::format("the copy of {} at {}:{} is under way and nobody waited for it",
-                       pending.lane != nullptr ? "Mbarrier::arrive_after_copies" : "tma::load",
+    return fmt::format("the copy of tma::load at {}:{} is under way and nobody waited for it",
                        pending.site.file, pending.site.line);
   }
   return {};

@@ -1,6 +1,5 @@
-// What will come to shared memory and is still under way: boxes of tensors, and arrivals that stand
-// behind a thread's own copies. It comes as late as possible: when no thread can go on, or when
-// somebody asks in vain for the barrier it reports to.
+// Boxes of tensors that will come to shared memory and are still under way. They come as late as
+// possible: when no thread can go on, or when somebody asks in vain for the barrier they report to.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +10,6 @@
 
 namespace quire::emulator {
 
-struct Lane;
 struct MbarrierState;
 
 class CopyEngine {
@@ -24,10 +22,6 @@ class CopyEngine {
             Site site);
   const u8* row_source(int row, int& bytes) const;
   void queue();
-  // One arrival, when all copies of the thread so far have landed.
-  void arrive_after_copies(Lane& lane, MbarrierState& barrier, Site site);
-  // The thread has carried out copies itself: arrivals that stand behind them come after that.
-  void copies_taken(const Lane& lane);
 
   // The oldest lands; false when there is none.
   bool land();
@@ -40,8 +34,6 @@ class CopyEngine {
   static constexpr std::size_t kMaxPending = 4096;
   struct Pending {
     BoxPlace box;
-    Lane* lane = nullptr;        // whose copies; null: the box
-    std::size_t num_copies = 0;  // of the lane, since the block began
     MbarrierState* barrier = nullptr;
     Site site{};
     bool landed = false;

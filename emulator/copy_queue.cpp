@@ -30,18 +30,6 @@ bool CopyQueue::take(int pending_groups, PendingCopy& copy) {
   return false;
 }
 
-void CopyQueue::land(std::size_t count, int thread) {
-  Block& block = Block::instance();
-  for (; num_taken_ < count; ++num_taken_) {
-    const PendingCopy& copy = copies_[num_taken_ - num_dropped_];
-    auto* dst = static_cast<u64*>(copy.dst);
-    const auto* src = static_cast<const u64*>(copy.src);
-    for (int i = 0; i < 2; ++i) dst[i] = src != nullptr ? src[i] : 0;
-    block.proxy_marks().written(block.offset_of(dst), thread);
-  }
-  drop_taken();
-}
-
 void StoreQueue::clear() {
   boxes_.clear();
   num_committed_ = box_ = 0;

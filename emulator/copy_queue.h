@@ -16,10 +16,6 @@ class CopyQueue {
   void push(const PendingCopy& copy) { copies_.push_back(copy); }
   void commit() { group_ends_.push_back(num_pushed()); }
   bool take(int pending_groups, PendingCopy& copy);
-  // Since the block began.
-  std::size_t num_pushed() const { return num_dropped_ + copies_.size(); }
-  // Carries out those of the first `count` that have not been taken, for their thread.
-  void land(std::size_t count, int thread);
 
  private:
   // Numbers are since the block began; the first `num_dropped_` are no longer kept.
@@ -28,6 +24,7 @@ class CopyQueue {
   std::size_t num_dropped_ = 0;
   std::size_t num_taken_ = 0;   // copies
   std::size_t num_landed_ = 0;  // groups
+  std::size_t num_pushed() const { return num_dropped_ + copies_.size(); }
   void drop_taken();
 };
 

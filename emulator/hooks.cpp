@@ -56,11 +56,7 @@ const Deposit* exchange(Collective what, const Deposit& mine, Site site) {
 void queue_copy(const PendingCopy& copy) { Block::instance().current().copies.push(copy); }
 void commit_copies() { Block::instance().current().copies.commit(); }
 bool take_copy(int pending, PendingCopy& copy) {
-  Block& block = Block::instance();
-  if (!block.current().copies.take(pending, copy)) {
-    block.copy_engine().copies_taken(block.current());
-    return false;
-  }
+  if (!Block::instance().current().copies.take(pending, copy)) return false;
   note_shared_write(copy.dst);  // which the caller does at once
   return true;
 }

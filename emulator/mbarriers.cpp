@@ -78,8 +78,6 @@ void Mbarriers::arrive(MbarrierState& state, int bytes, Site site) {
   count_arrival(state, site);
 }
 
-void Mbarriers::late_arrival(MbarrierState& state, Site site) { count_arrival(state, site); }
-
 void Mbarriers::bytes_came(MbarrierState& state, int bytes) {
   state.bytes -= bytes;
   complete_if_all_came(state);

@@ -38,8 +38,6 @@ class Mbarriers {
     return state.phase % 2 != parity % 2;
   }
   void arrive(MbarrierState& state, int bytes, Site site);
-  // Of a thread that came to it earlier.
-  void late_arrival(MbarrierState& state, Site site);
   void bytes_came(MbarrierState& state, int bytes);
   bool test(MbarrierState& state, u32 parity, Site site);
   void wait(MbarrierState& state, u32 parity, Site site);

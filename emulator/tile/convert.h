@@ -100,21 +100,6 @@ inline u32 pack2(float low, float high) {
   return from_float<T>(low).bits | static_cast<u32>(from_float<T>(high).bits) << 16;
 }
 
-inline u32 f8e4m3_bits(float x) {
-  const u32 bits = float_bits(x);
-  const u32 sign = bits >> 24 & 0x80u, magnitude = bits & 0x7fffffffu;
-  if (is_nan(x)) return 0x7f;
-  if (magnitude >= 0x43e00000u) return sign | 0x7eu;  // 448 and more
-  if (magnitude >= 0x3c800000u) {  // normal; a carry out of the mantissa raises the exponent
-    return sign | (magnitude + 0x7ffff + ((magnitude >> 20) & 1) - 0x3c000000u) >> 20;
-  }
-  // Adding 2^14 leaves the multiple of 2^-9 in the low mantissa bits, rounded to nearest even.
-  return sign | (float_bits(float_from_bits(magnitude) + 0x1p14f) - 0x46800000u);
-}
-inline u32 pack4_f8e4m3(float x0, float x1, float x2, float x3) {
-  return f8e4m3_bits(x0) | f8e4m3_bits(x1) << 8 | f8e4m3_bits(x2) << 16 | f8e4m3_bits(x3) << 24;
-}
-
 inline u32 permute_bytes(u32 low, u32 high, u32 selector) {
   const u64 bytes = static_cast<u64>(high) << 32 | low;
   u32 y = 0;

@@ -5,6 +5,7 @@
 #include "attention/attention_sm90_smem.h"
 #include "attention/logits.h"
 #include "tile/tma.h"
+#include "tile/vec.h"
 #include "tile/wgmma.h"
 
 namespace quire::kernels {
@@ -269,7 +270,7 @@ struct Sm90Consumer {
       for (int i = 0; i < 4; ++i) {
         if constexpr (kFp8) {
           const float* x = s + step * 16 + i / 2 * 8 + i % 2 * 2;
-          p[step][i] = tile::pack4_f8e4m3(x[0], x[1], x[4], x[5]);
+          p[step][i] = tile::narrow4<tile::f8e4m3>(x[0], x[1], x[4], x[5]);
         } else {
           p[step][i] = tile::pack2<T>(s[step * 8 + i * 2], s[step * 8 + i * 2 + 1]);
         }

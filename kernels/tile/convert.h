@@ -136,19 +136,6 @@ inline u32 pack2<f16>(float low, float high) {
   return y;
 }
 
-// Four elements in 32 bits, the first in the lowest. Beyond 448 they become 448; NaN stays NaN.
-// sm_89 and up.
-inline u32 pack4_f8e4m3(float x0, float x1, float x2, float x3) {
-  u32 y;
-  asm("{\n.reg .b16 low, high;\n"
-      "cvt.rn.satfinite.e4m3x2.f32 low, %2, %1;\n"
-      "cvt.rn.satfinite.e4m3x2.f32 high, %4, %3;\n"
-      "mov.b32 %0, {low, high};\n}\n"
-      : "=r"(y)
-      : "f"(x0), "f"(x1), "f"(x2), "f"(x3));
-  return y;
-}
-
 // The bytes of `low` are numbers 0 to 3, those of `high` 4 to 7: byte i of the result is the one
 // that digit i (4 bits, lowest first) of `selector` names.
 inline u32 permute_bytes(u32 low, u32 high, u32 selector) {

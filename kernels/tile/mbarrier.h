@@ -27,11 +27,6 @@ struct alignas(8) Mbarrier {
         "r"(bytes)
         : "memory");
   }
-  // Arrives once when all copies this thread has issued by cp_async so far have landed.
-  __forceinline__ void arrive_after_copies() {
-    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(&word))
-                 : "memory");
-  }
   // Has the phase of this parity completed? (The phase before the first counts as completed and
   // has parity 1.) True orders what the arrivals ordered before what follows.
   __forceinline__ bool test(u32 parity) {

@@ -48,6 +48,13 @@ inline void load(float (&dst)[N], const T* src) {
   load_by<min_of(N, static_cast<int>(16 / sizeof(T)))>(dst, src);
 }
 
+// Four 8-bit elements in 32 bits, the first in the lowest byte. Magnitudes beyond the largest one
+// become it; NaN stays NaN.
+template <class F8>
+inline u32 narrow4(float x0, float x1, float x2, float x3) {
+  return narrow2<F8>(x0, x1) | narrow2<F8>(x2, x3) << 16;
+}
+
 template <int N, class T>
 inline void store(T* dst, const float (&src)[N]) {
   if constexpr (sizeof(T) == 2 && N > 1) {
@@ -60,8 +67,8 @@ inline void store(T* dst, const float (&src)[N]) {
     Vec<u32, N / 4> v;
 #pragma unroll
     for (int i = 0; i < N / 4; ++i) {
-      v.data[i] =
-          narrow2<T>(src[4 * i], src[4 * i + 1]) | narrow2<T>(src[4 * i + 2], src[4 * i + 3]) << 16;
+      const float* x = src + 4 * i;
+      v.data[i] = narrow4<T>(x[0], x[1], x[2], x[3]);
     }
     *reinterpret_cast<Vec<u32, N / 4>*>(dst) = v;
   } else {

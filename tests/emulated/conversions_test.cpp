@@ -121,6 +121,7 @@ double decode_byte(std::uint32_t code, DType dtype) {
 
 // The nearest code of a number, ties to the even one; beyond the largest it is that.
 std::uint32_t nearest_byte(float x, DType dtype) {
+  if (std::isnan(x)) return 0x7f;
   const std::uint32_t sign = std::signbit(x) ? 0x80u : 0,
                       largest = dtype == DType::f8e4m3 ? 0x7e : 0x7b;
   std::uint32_t best = 0;
@@ -134,9 +135,9 @@ std::uint32_t nearest_byte(float x, DType dtype) {
 }
 
 void test_narrow_bytes(DType dtype, kernels::DType kernel_dtype) {
-  std::vector<float> values = {0.f,    -0.f, 448.f,    460.f,     464.f,    465.f,
-                               5.7e4f, 6e4f, 61440.f,  -1e9f,     3e38f,    -1e-30f,
-                               1e-40f, 1.f,  0x1p-10f, 0x1.8p-9f, 0x1p-17f, -0x1.8p-16f};
+  std::vector<float> values = {0.f,      -0.f,      448.f,    460.f,       464.f,   465.f,  5.7e4f,
+                               6e4f,     61440.f,   -1e9f,    INFINITY,    -1e-30f, 1e-40f, 1.f,
+                               0x1p-10f, 0x1.8p-9f, 0x1p-17f, -0x1.8p-16f, NAN};
   for (std::uint32_t code = 0; code < 0x7e; ++code) {
     const double value = decode_byte(code, dtype), next = decode_byte(code + 1, dtype);
     if (!std::isfinite(next)) continue;
@@ -252,46 +253,6 @@ void test_narrow(const Format& f) {
 
 TEST_F(Conversions, FloatsRoundToTheNearestBf16) { test_narrow(kBf16); }
 TEST_F(Conversions, FloatsRoundToTheNearestF16) { test_narrow(kF16); }
-
-class HopperConversions : public HopperTest {};
-
-TEST_F(HopperConversions, FloatsRoundToTheNearestF8e4m3) {
-  std::vector<float> values{0.f,       -0.f,      448.f,    464.f,           1e30f,     INFINITY,
-                            -INFINITY, 0x1p-149f, 0x1p-10f, 0x1.000002p-10f, -0x1p-10f, NAN};
-  for (std::uint32_t code = 0; code < 0x7e; ++code) {
-    const double value = decode_e4m3(code), next = decode_e4m3(code + 1);
-    for (const float x : {static_cast<float>(value), static_cast<float>(value / 2 + next / 2)}) {
-      for (const float y : {x, std::nextafter(x, 0.f), std::nextafter(x, INFINITY)}) {
-        values.push_back(y);
-        values.push_back(-y);
-      }
-    }
-  }
-  while (values.size() % 4 != 0) values.push_back(1);
-  const auto count = static_cast<int>(values.size());
-  const TestTensor a = TestTensor::from({values.begin(), values.end()}, {count}, DType::f32);
-  const TestTensor out = TestTensor::poisoned({count}, DType::u8);
-  run_primitive({.header = "conversions.cuh",
-                 .function = "narrow_to_bytes",
-                 .params = {.a = a.view().data, .out = out.view().data, .count = count},
-                 .threads = 256,
-                 .grid_x = (count + 255) / 256});
-  const std::vector<std::uint8_t> got = out.raw();
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const double x = values[i], magnitude = std::min(std::abs(x), 448.0);
-    if (std::isnan(x)) {
-      ASSERT_EQ(got[i] & 0x7f, 0x7f);
-      continue;
-    }
-    std::uint32_t nearest = 0;
-    for (std::uint32_t code = 1; code <= 0x7e; ++code) {  // ties to the even code
-      const double best = std::abs(decode_e4m3(nearest) - magnitude);
-      const double error = std::abs(decode_e4m3(code) - magnitude);
-      if (error < best || (error == best && code % 2 == 0)) nearest = code;
-    }
-    ASSERT_EQ(got[i], nearest | (std::signbit(values[i]) ? 0x80u : 0)) << values[i];
-  }
-}
 
 TEST_F(Conversions, BytesArePermuted) {
   const std::vector<std::uint32_t> words{0x33221100, 0x80ff7f01, 0x33221100, 0x33221100,  // low

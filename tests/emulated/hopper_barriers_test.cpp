@@ -1,4 +1,3 @@
-#include <cmath>
 #include <vector>
 
 #include "emulated/primitive_kernel.h"
@@ -36,25 +35,6 @@ void test_ring(int mode) {
 
 TEST_F(HopperBarriers, RingWithWaits) { test_ring(0); }
 TEST_F(HopperBarriers, RingWithPolling) { test_ring(1); }
-
-std::vector<double> copied(int mode, const TestTensor& a) {
-  const TestTensor out = TestTensor::poisoned({256}, DType::f32);
-  run_primitive({.header = "barriers.cuh",
-                 .function = "arrive_after_copies",
-                 .config = {.mode = mode},
-                 .params = {.a = a.view().data, .out = out.view().data},
-                 .threads = 64,
-                 .smem_bytes = 2048});
-  return out.values();
-}
-
-TEST_F(HopperBarriers, CopiesArrive) {
-  const TestTensor a = TestTensor::random({256}, DType::f32, 1);
-  EXPECT_EQ(copied(0, a), a.values());
-  EXPECT_EQ(copied(2, a), a.values());
-  if (!is_emulated()) return;
-  for (const double x : copied(1, a)) EXPECT_TRUE(std::isnan(x));
-}
 
 TEST_F(HopperBarriers, GroupsTakeTurns) {
   constexpr int kRounds = 6;

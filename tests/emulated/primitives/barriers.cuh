@@ -66,27 +66,6 @@ void mbarrier_ring(const PrimitiveParams& p) {
   }
 }
 
-// out = a, f32 [4 * 64]: every thread copies 16 bytes and reads the next thread's. Block: 64.
-// Smem: 2048. mode 1: reads without waiting; 2: the thread waits for its copies besides.
-template <PrimitiveConfig c>
-void arrive_after_copies(const PrimitiveParams& p) {
-  auto& full = *reinterpret_cast<tile::Mbarrier*>(tile::shared_memory());
-  auto* numbers = reinterpret_cast<float*>(tile::shared_memory() + 1024);
-  const int thread = tile::thread_index(), next = (thread + 1) % 64;
-  if (thread == 0) full.init(64);
-  tile::sync_block();
-  tile::cp_async::copy16(numbers + 4 * thread, static_cast<const float*>(p.a) + 4 * thread, true);
-  full.arrive_after_copies();
-  if constexpr (c.mode == 2) {
-    tile::cp_async::commit();
-    tile::cp_async::wait<0>();
-  }
-  if constexpr (c.mode == 1) tile::sync_block();
-  if constexpr (c.mode != 1) full.wait(0);
-  for (int i = 4 * next; i < 4 * next + 4; ++i) static_cast<float*>(p.out)[i] = numbers[i];
-  full.wait(0);
-}
-
 // Two groups of 32 threads take turns n times: each adds its number to what the other left.
 // Barrier 1 is the first group's turn, 2 the second's. out: i32 [32]. Block: 64. Smem: 128.
 template <PrimitiveConfig c>

@@ -53,15 +53,6 @@ void widen_words(const PrimitiveParams& p) {
   static_cast<u32*>(p.out)[2 * i + 1] = dst[1];
 }
 
-// a: f32 [count], out: u8 [count], four at a time.
-template <PrimitiveConfig c>
-void narrow_to_bytes(const PrimitiveParams& p) {
-  const int i = tile::block_index() * tile::num_threads() + tile::thread_index();
-  if (i >= p.count / 4) return;
-  const float* a = static_cast<const float*>(p.a) + 4 * i;
-  static_cast<u32*>(p.out)[i] = tile::pack4_f8e4m3(a[0], a[1], a[2], a[3]);
-}
-
 // a: u32 [3, count]: words, words, selectors. out: u32 [count].
 template <PrimitiveConfig c>
 void permute_words(const PrimitiveParams& p) {
