@@ -31,11 +31,14 @@ struct Case {
   plan::AttentionTile tile;  // what an H100 has for it
 };
 
+constexpr plan::AttentionTile kDecode{
+    .num_workers = 132, .tile_q = 8, .tile_kv = 16, .cached_tokens = 24000, .merges_itself = true};
+
 constexpr Case kCases[] = {
-    {"64 decodes", 64, 0, 0, 4, {132, 16, 64, 24000}},
-    {"1024 decodes", 1024, 0, 0, 4, {132, 16, 64, 24000}},
-    {"1024 decodes, 3 blocks an SM", 1024, 0, 0, 4, {396, 16, 64, 24000}},
-    {"4096 decodes", 4096, 0, 0, 4, {132, 16, 64, 24000}},
+    {"64 decodes", 64, 0, 0, 4, kDecode},
+    {"1024 decodes", 1024, 0, 0, 4, kDecode},
+    {"1024 decodes, 3 blocks an SM", 1024, 0, 0, 4, {396, 16, 64, 24000}},  // attention_sm80
+    {"4096 decodes", 4096, 0, 0, 4, kDecode},
     {"8 x 1024 prefill", 0, 8, 1024, 4, {132, 128, 128, 24000}},
     {"1 x 32768 prefill", 0, 1, 32768, 4, {132, 128, 128, 24000}},
     {"256 decodes, 2 x 1024 prefill", 256, 2, 1024, 4, {132, 64, 128, 24000}},

@@ -67,6 +67,7 @@ AttentionPlanSize LinePlan::prepare(const AttentionProblem& problem, const Atten
 
 void LinePlan::add_requests(const AttentionProblem& problem) {
   sums_.resize(problem.qo_lens.size() + 1);
+  whole_.clear();
   LineSums sums{};
   const std::int64_t heads = problem.num_kv_heads;
   for (std::int32_t r = 0; r < line_.batch_size; ++r) {
@@ -75,6 +76,7 @@ void LinePlan::add_requests(const AttentionProblem& problem) {
     check_work_items((std::int64_t{sums.parts} + t.parts) * heads);
     check_partial_rows((sums.partial_rows + std::int64_t{t.parts} * t.rows) * (t.parts > 1));
     sums = sums + line_share(line_, t);
+    if (t.parts > 0) whole_.push_back(kernels::line_whole_item(r, 0, t.kv_len));
   }
   sums_.back() = sums;
 }
@@ -113,11 +115,6 @@ void LinePlan::place_cuts(const AttentionProblem& problem) {
   }
 }
 
-bool LinePlan::has_items(const AttentionProblem& problem, std::int32_t request) const {
-  const auto r = static_cast<std::size_t>(request);
-  return problem.qo_lens[r] > 0 && (problem.kv_lens[r] > 0 || line_.merges_itself);
-}
-
 std::int32_t LinePlan::rows_of(const AttentionProblem& problem, std::int32_t request) const {
   return problem.qo_lens[static_cast<std::size_t>(request)] * line_.group_size;
 }
@@ -127,26 +124,37 @@ void LinePlan::write(const AttentionProblem& problem, const AttentionPlanArrays&
   write_merges(problem, arrays.merges);
   if (is_cut_) {
     write_cut_tiles(problem, arrays);
-  } else {
+  } else if (line_.cuts == LineCuts::fixed) {
     write_parts(problem, arrays.items);
+  } else {
+    for (std::int32_t head = 0; head < line_.num_kv_heads; ++head) {
+      write_whole(head, 0, sums_.back().tiles, arrays.items + head * sums_.back().tiles);
+    }
   }
 }
 
+// Parts of fixed length; the heads have the same, with partial rows of their own.
 void LinePlan::write_parts(const AttentionProblem& problem, kernels::WorkItem* items) const {
-  const LineSums& all = sums_.back();
   for (std::int32_t head = 0; head < line_.num_kv_heads; ++head) {
-    for (std::int32_t r = 0; r < line_.batch_size; ++r) {
-      if (!has_items(problem, r)) continue;
-      if (line_.cuts != LineCuts::fixed) {
-        *items++ = kernels::line_whole_item(r, head, problem.kv_lens[static_cast<std::size_t>(r)]);
-        continue;
+    for (const kernels::WorkItem& whole : whole_) {
+      const auto r = static_cast<std::size_t>(whole.request);
+      const LineTile t = tile_of(line_, problem, whole.request);
+      const std::int32_t row = head * sums_.back().partial_rows + sums_[r].partial_rows;
+      for (std::int32_t part = 0; part < t.parts; ++part) {
+        *items++ = line_item(line_, t, whole.request, head, part, row);
       }
-      const LineTile t = tile_of(line_, problem, r);
-      const std::int32_t row =
-          head * all.partial_rows + sums_[static_cast<std::size_t>(r)].partial_rows;
-      for (std::int32_t i = 0; i < t.parts; ++i) *items++ = line_item(line_, t, r, head, i, row);
     }
   }
+}
+
+// Tiles [begin, end) of a head.
+kernels::WorkItem* LinePlan::write_whole(std::int32_t head, std::int32_t begin, std::int32_t end,
+                                         kernels::WorkItem* items) const {
+  for (std::int32_t tile = begin; tile < end; ++tile, ++items) {
+    *items = whole_[static_cast<std::size_t>(tile)];
+    items->kv_head = head;
+  }
+  return items;
 }
 
 // Tiles that do not have one part before any cut.
@@ -165,38 +173,46 @@ void LinePlan::write_merges(const AttentionProblem& problem, kernels::MergeItem*
 
 void LinePlan::write_cut_tiles(const AttentionProblem& problem,
                                const AttentionPlanArrays& arrays) const {
+  const std::int32_t tiles = sums_.back().tiles;
   kernels::WorkItem* item = arrays.items;
   kernels::MergeItem* merge = arrays.merges + sums_.back().merges * line_.num_kv_heads;
-  const kernels::LineCut* cut = &cuts_[1];
-  std::int32_t tile = 0, next_row = 0;
-  for (std::int32_t head = 0; head < line_.num_kv_heads; ++head) {
-    for (std::int32_t r = 0; r < line_.batch_size; ++r) {
-      if (!has_items(problem, r)) continue;
-      while (cut->tile < tile || (cut->tile == tile && cut->step == 0)) ++cut;
-      kernels::WorkItem part =
-          kernels::line_whole_item(r, head, problem.kv_lens[static_cast<std::size_t>(r)]);
-      if (cut->tile > tile++) {
-        *item++ = part;
-        continue;
-      }
-      const kernels::WorkItem whole = part;
-      const std::int32_t rows = rows_of(problem, r);
-      const std::int32_t first_step = tile_of(line_, problem, r).first_step;
-      part.first_partial_row = part.partial_row = next_row;
-      for (const auto* c = cut; c->tile < tile && c->step > 0; ++c) ++part.num_parts;
-      for (; cut->tile < tile && cut->step > 0; ++cut) {
-        part.kv_end = (first_step + cut->step) * line_.tile_kv;
-        *item++ = part;
-        part.kv_begin = part.kv_end;
-        part.partial_row += rows;
-      }
-      part.kv_end = whole.kv_end;
-      *item++ = part;
-      next_row = part.partial_row + rows;
-      if (!line_.merges_itself) {
-        *merge++ = {r, head, 0, rows, part.first_partial_row, part.num_parts};
-      }
+  std::int32_t written = 0, next_row = 0;  // tiles, over all heads
+  const auto write_up_to = [&](std::int32_t tile) {
+    while (written < tile) {
+      const std::int32_t head = written / tiles, begin = written % tiles;
+      const std::int32_t end = std::min(tiles, begin + tile - written);
+      item = write_whole(head, begin, end, item);
+      written += end - begin;
     }
+  };
+  for (auto cut = cuts_.begin(); cut != cuts_.end();) {
+    write_up_to(cut->tile);
+    if (cut->step == 0) {
+      ++cut;
+      continue;
+    }
+    const auto after = std::find_if(cut, cuts_.end(), [&](const kernels::LineCut& c) {
+      return c.tile != cut->tile || c.step == 0;
+    });
+    kernels::WorkItem part = whole_[static_cast<std::size_t>(cut->tile % tiles)];
+    const std::int32_t kv_len = part.kv_end, rows = rows_of(problem, part.request);
+    const std::int32_t first_step = tile_of(line_, problem, part.request).first_step;
+    part.kv_head = cut->tile / tiles;
+    part.first_partial_row = part.partial_row = next_row;
+    part.num_parts = static_cast<std::int32_t>(after - cut) + 1;
+    if (!line_.merges_itself) {
+      *merge++ = {part.request, part.kv_head, 0, rows, next_row, part.num_parts};
+    }
+    for (; cut != after; ++cut) {
+      part.kv_end = (first_step + cut->step) * line_.tile_kv;
+      *item++ = part;
+      part.kv_begin = part.kv_end;
+      part.partial_row += rows;
+    }
+    part.kv_end = kv_len;
+    *item++ = part;
+    next_row = part.partial_row + rows;
+    ++written;
   }
 }
 

@@ -25,17 +25,19 @@ class LinePlan {
   void write(const AttentionProblem& problem, const AttentionPlanArrays& arrays) const;
 
  private:
-  bool has_items(const AttentionProblem& problem, std::int32_t request) const;
   std::int32_t rows_of(const AttentionProblem& problem, std::int32_t request) const;
   void add_requests(const AttentionProblem& problem);
   std::int64_t place_starts(const AttentionProblem& problem);
   void place_cuts(const AttentionProblem& problem);
   void write_parts(const AttentionProblem& problem, kernels::WorkItem* items) const;
+  kernels::WorkItem* write_whole(std::int32_t head, std::int32_t begin, std::int32_t end,
+                                 kernels::WorkItem* items) const;
   void write_cut_tiles(const AttentionProblem& problem, const AttentionPlanArrays& arrays) const;
   void write_merges(const AttentionProblem& problem, kernels::MergeItem* merges) const;
 
   kernels::LineProblem line_{};
   std::vector<kernels::LineSums> sums_;      // [batch + 1]
+  std::vector<kernels::WorkItem> whole_;     // [tiles], of head 0, not cut
   std::vector<std::int32_t> worker_indptr_;  // [num_workers + 1]
   std::vector<kernels::LineCut> cuts_;       // [num_workers + 1], when is_cut_
   kernels::LineCutSums cut_sums_{};
