@@ -125,7 +125,10 @@ def forced_suite(
     build_dir: pathlib.Path, device: str, kernel: str, excluded: str, options: dict
 ) -> Suite:
     """All of attention by one kernel, but for what it has not."""
-    cases = "*Attention.AgreesWithReference*:*AttentionDecode.AgreesWithReference*:Acceptance*"
+    cases = (
+        "*Attention.AgreesWithReference*:*AttentionDecode.AgreesWithReference*:Acceptance*"
+        ":AttentionBatchInvariance*:AttentionDevicePlan*:AttentionPlanning*"
+    )
     forced = {"GTEST_FILTER": cases + excluded, "QUIRE_FORCE_KERNEL": kernel}
     env = {**forced, **options.get("env", {})}
     suite = cpp_suite(build_dir, "ops", device, **{**options, "env": env})

@@ -50,8 +50,9 @@ struct AttentionPlanOptions {
 // Room for all plans to come: see BatchAttention::reserve.
 struct AttentionReservation {
   int max_batch_size = 0;
-  std::int64_t max_total_q = 0;     // rows of q, all requests
-  std::int64_t max_qo_len = 0;      // rows of one request; 0: max_total_q
+  std::int64_t max_total_q = 0;  // rows of q, all requests
+  // Rows of one request; 0: max_total_q. It decides which kernels can serve: give it for decoding.
+  std::int64_t max_qo_len = 0;
   std::int64_t max_kv_entries = 0;  // page ids of all requests; ragged: tokens
 };
 

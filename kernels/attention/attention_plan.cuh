@@ -126,10 +126,10 @@ struct DevicePlan {
   void place_cuts() const {
     const int workers = p.line.num_workers;
     const i64 total = head().cost * p.line.num_kv_heads;
-    const int active = line_active_workers(p.line, total, LineCuts::anywhere);
+    const int active = line_cut_workers(p.line, head());
     for_each(workers + 1, [&](int w) {
-      p.cuts[w] =
-          line_cut(p.line, p.sums, line_place(p.line, p.sums, line_boundary(total, active, w)));
+      const LinePlace place = line_place(p.line, p.sums, line_boundary(total, active, w));
+      p.cuts[w] = line_cut(p.line, p.sums, tile_of(place.request), place);
     });
     tile::sync_block();
     const int rows = p.qo_len * p.line.group_size;

@@ -36,11 +36,16 @@ struct LineSums {
   i32 partial_rows;  // of tiles with several parts
   i32 merges;        // MergeItems: tiles that do not have one part
   i64 rows;          // of tiles that have items
+  i64 longest;       // not a sum: the largest cost
 };
 constexpr LineSums operator+(const LineSums& a, const LineSums& b) {
-  return {a.cost + b.cost,     a.tiles + b.tiles,
-          a.parts + b.parts,   a.partial_rows + b.partial_rows,
-          a.merges + b.merges, a.rows + b.rows};
+  return {a.cost + b.cost,
+          a.tiles + b.tiles,
+          a.parts + b.parts,
+          a.partial_rows + b.partial_rows,
+          a.merges + b.merges,
+          a.rows + b.rows,
+          a.longest < b.longest ? b.longest : a.longest};
 }
 
 // One request's tile.
@@ -111,7 +116,8 @@ constexpr LineSums line_share(const LineProblem& p, const LineTile& t) {
           .parts = t.parts,
           .partial_rows = t.parts > 1 ? static_cast<i32>(static_cast<i64>(t.parts) * t.rows) : 0,
           .merges = t.parts == 1 || p.merges_itself ? 0 : 1,
-          .rows = has_items ? t.rows : 0};
+          .rows = has_items ? t.rows : 0,
+          .longest = line_cost(p, t)};
 }
 
 // Where part i of a tile begins, from the tile's start.
@@ -153,11 +159,20 @@ constexpr i32 line_request(const LineSums* sums, i32 batch_size, T LineSums::* f
   return low;
 }
 
-// Workers that get something: where tiles are cut, not more than leaves each a few steps.
-constexpr i32 line_active_workers(const LineProblem& p, i64 total_cost, LineCuts cuts) {
-  if (cuts != LineCuts::anywhere) return p.num_workers;
-  const i64 most = total_cost / (static_cast<i64>(kSmallestLineSteps) * p.tile_kv);
-  return most < 1 ? 1 : most < p.num_workers ? static_cast<i32>(most) : p.num_workers;
+// Workers that get something where tiles are cut: not more than leaves each a few steps. Where all
+// tiles are equally long, so many that none has parts of two tiles, unless that takes longer than
+// to merge a second time.
+constexpr i32 line_cut_workers(const LineProblem& p, const LineSums& head) {
+  const i64 total = head.cost * p.num_kv_heads;
+  const i64 tiles = static_cast<i64>(head.tiles) * p.num_kv_heads;
+  const i64 enough = total / (static_cast<i64>(kSmallestLineSteps) * p.tile_kv);
+  const i32 most = enough < 1               ? 1
+                   : enough < p.num_workers ? static_cast<i32>(enough)
+                                            : p.num_workers;
+  if (head.longest * head.tiles != head.cost || tiles > most) return most;
+  const i32 even = static_cast<i32>(most - most % tiles);
+  const i64 slower = total / even - total / most;
+  return slower <= merge_start_cost(p.tile_kv, p.merges_itself) ? even : most;
 }
 
 // Where on the line worker w begins.
@@ -201,17 +216,20 @@ struct LineCut {
   i32 request;
   i32 step;  // of the visible ones
 };
-constexpr LineCut line_cut(const LineProblem& p, const LineSums* sums, LinePlace place) {
-  const i64 step = (place.offset - line_item_cost(p)) / p.tile_kv;
+constexpr LineCut line_cut(const LineProblem& p, const LineSums* sums, const LineTile& t,
+                           LinePlace place) {
+  // The nearest one, an item's start being half a step; but a first step is not cut off alone.
+  const i64 nearest = place.offset / p.tile_kv;
+  const i32 step = nearest < t.steps ? static_cast<i32>(nearest) : t.steps - 1;
   return {place.kv_head * sums[p.batch_size].tiles + sums[place.request].tiles, place.request,
-          step > 0 ? static_cast<i32>(step) : 0};
+          step < kSmallestLineSteps ? 0 : step};
 }
 
 // Whether cutting is worth its partial results and their merge: 3 % at least. `longest`: the cost
 // of the busiest worker without.
 constexpr bool line_cut_pays(const LineProblem& p, const LineSums& head, i64 longest) {
   const i64 total = head.cost * p.num_kv_heads;
-  const i64 share = total / line_active_workers(p, total, LineCuts::anywhere);
+  const i64 share = total / line_cut_workers(p, head);
   const i64 rows = head.tiles == 0 ? 0 : head.rows / head.tiles;
   const i64 with_cuts = share + line_item_cost(p) + p.tile_kv + 2 * rows +
                         merge_start_cost(p.tile_kv, p.merges_itself);

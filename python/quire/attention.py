@@ -76,7 +76,8 @@ class BatchAttention:
         """Makes room, here and now, for every plan within the limits; returns its bytes of
         workspace.
 
-        max_total_q: rows of q of all requests; max_qo_len: of one (0: max_total_q);
+        max_total_q: rows of q of all requests; max_qo_len: of one (0: max_total_q), which decides
+        the kernels that can serve, so give it for decoding;
         max_kv_entries: page ids of all requests (ragged: tokens). kind: as :meth:`plan` takes them,
         ``num_qo_heads`` to ``variant``; later plans give the same, except causal, window_left and
         checked. They keep the kernel, every address and every launch parameter, so that a run

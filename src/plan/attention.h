@@ -59,7 +59,8 @@ struct AttentionPlan {
 // Every (packed row, kv token) of every request and KV head is covered by exactly one item, tiles
 // without KV by a MergeItem with no parts, or by an empty item where the kernel merges itself.
 // Deterministic: same numbers in, same list out. No worker's load is more than the mean and the
-// cost of the longest item. Throws Error when a count exceeds 32 bits. AttentionPlanner does the
+// cost of the longest item, and three steps and the partial rows of two parts where requests of one
+// tile each are cut. Throws Error when a count exceeds 32 bits. AttentionPlanner does the
 // same into given memory.
 AttentionPlan plan_attention(const AttentionProblem& problem, const AttentionTile& tile);
 

@@ -103,12 +103,13 @@ std::int64_t LinePlan::place_starts(const AttentionProblem& problem) {
 void LinePlan::place_cuts(const AttentionProblem& problem) {
   cuts_.resize(static_cast<std::size_t>(line_.num_workers) + 1);
   const std::int64_t total = sums_.back().cost * line_.num_kv_heads;
-  const std::int32_t active = line_active_workers(line_, total, LineCuts::anywhere);
+  const std::int32_t active = line_cut_workers(line_, sums_.back());
   cut_sums_ = {};
   for (std::int32_t w = 0; w <= line_.num_workers; ++w) {
     kernels::LineCut& cut = cuts_[static_cast<std::size_t>(w)];
-    cut = line_cut(line_, sums_.data(),
-                   line_place(line_, sums_.data(), kernels::line_boundary(total, active, w)));
+    const kernels::LinePlace place =
+        line_place(line_, sums_.data(), kernels::line_boundary(total, active, w));
+    cut = line_cut(line_, sums_.data(), tile_of(line_, problem, place.request), place);
     const bool first = line_cuts_first(cuts_.data(), w);
     cut_sums_ = cut_sums_ + line_cut_share(cut, first, rows_of(problem, cut.request));
     worker_indptr_[static_cast<std::size_t>(w)] = cut.tile + cut_sums_.cuts;

@@ -224,7 +224,10 @@ RC_GTEST_PROP(AttentionPlan, NoWorkerExceedsTheMeanByMoreThanTheLongestItem, ())
   }
   const auto [least, most] = std::ranges::minmax_element(loads);
   const double mean = std::accumulate(loads.begin(), loads.end(), 0.0) / in.tile.num_workers;
-  RC_ASSERT(*most <= mean + longest + 1e-9);
+  // Cuts of a line are at whole steps, and a worker may have parts of two tiles.
+  const double rows = std::min<double>(in.tile.tile_q, 60.0 * in.problem.group_size);
+  const double parts = is_line(in) ? 3 + 2 * rows / in.tile.tile_kv : 0;
+  RC_ASSERT(*most <= mean + longest + parts + 1e-9);
   RC_ASSERT(is_line(in) || *most - *least <= longest + 1e-9);
 }
 
