@@ -150,9 +150,10 @@ double device_plan_us(const Case& c, Device device) {
       .seq_lens = TensorView::contiguous(lens.data(), DType::i32, {batch}, device),
       .block_tables = TensorView::contiguous(pages.data(), DType::i32, {batch, max_pages}, device)};
   BatchAttention engine(device);
-  engine.reserve(
-      shape,
-      {.max_batch_size = c.decodes, .max_total_q = batch, .max_kv_entries = batch * max_pages});
+  engine.reserve(shape, {.max_batch_size = c.decodes,
+                         .max_total_q = batch,
+                         .max_qo_len = 1,
+                         .max_kv_entries = batch * max_pages});
   engine.plan_on_device(shape, 1, table);
   synchronize(device);
   const double us = timed_us([&] {

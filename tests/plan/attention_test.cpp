@@ -135,9 +135,8 @@ RC_GTEST_PROP(AttentionPlan, KernelsThatMergeThemselvesNeedItemsOnly, ()) {
   for (const WorkItem& item : plan.items) parts[key(item)].push_back(item);
   std::set<int> counters;
   for (const TileKey& tile : all_tiles(in)) {
-    auto found = parts.extract(tile);
-    RC_ASSERT(!found.empty());
-    const std::vector<WorkItem>& of_tile = found.mapped();
+    RC_ASSERT(parts.contains(tile));
+    const std::vector<WorkItem> of_tile = parts.extract(tile).mapped();
     const int rows = tile_rows(in, std::get<0>(tile), std::get<2>(tile));
     std::set<int> first_rows;
     int tokens = 0;
@@ -152,8 +151,7 @@ RC_GTEST_PROP(AttentionPlan, KernelsThatMergeThemselvesNeedItemsOnly, ()) {
     }
     RC_ASSERT(tokens == in.kv_lens[static_cast<std::size_t>(std::get<0>(tile))]);
     if (of_tile.size() == 1) continue;
-    RC_ASSERT(first_rows.size() == of_tile.size());
-    RC_ASSERT(*first_rows.begin() == 0);
+    RC_ASSERT(first_rows.size() == of_tile.size() && *first_rows.begin() == 0);
     RC_ASSERT(*first_rows.rbegin() == rows * (static_cast<int>(of_tile.size()) - 1));
     RC_ASSERT(of_tile[0].first_partial_row + rows * static_cast<int>(of_tile.size()) <=
               plan.num_partial_rows);
