@@ -54,8 +54,9 @@ __forceinline__ void attention_decode(const AttentionDecodeParams& params) {
   const AttentionParams& p = params.attention;
   const DecodeSmem<c> smem{tile::shared_memory()};
   prefetch_metadata(p);
-  const int begin = tile::max_of(p.worker_indptr[tile::block_index()], 0);
-  const int count = tile::min_of(p.worker_indptr[tile::block_index() + 1], p.num_items) - begin;
+  const i32* ends = p.worker_indptr + tile::block_index();
+  const int begin = tile::min_of(tile::max_of(ends[0], 0), p.num_items);
+  const int count = tile::min_of(tile::max_of(ends[1], 0), p.num_items) - begin;
   if (count <= 0) return;
 
   const int warp = tile::warp_index();
