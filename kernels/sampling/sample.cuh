@@ -61,12 +61,12 @@ inline void draw_from_list(const SampleParams& p, ClusterRow<c>& row, const RowF
   for (int i = tile::thread_index(); i < size; i += c.threads) {
     list[i] = join_words(static_cast<u32>(list[i]), entry_key(list[i]));
   }
-  tile::sync_block();
+  tile::sync_diverged_block();
   sort_list<c.threads>(list, size);
   for (int i = tile::thread_index(); i < size; i += c.threads) {
     list[i] = join_words(static_cast<u32>(list[i]), entry_key(list[i]));
   }
-  tile::sync_block();
+  tile::sync_diverged_block();
   u64 mine;
   const PrefixSum sums = list_masses(row, size, mine);
   const u64 target = scale_random(row_random(p, row_index), sums.total);
@@ -148,7 +148,7 @@ inline bool sample_few_logits(const SampleParams& p, ClusterRow<c>& row, const R
   for (int i = tile::thread_index(); i < size; i += c.threads) {
     list[i] = list_entry(weight(largest - entry_key(list[i])), entry_index(list[i]));
   }
-  tile::sync_block();
+  tile::sync_diverged_block();
   draw_from_list(p, row, filter, size, 0, row_index);
   return true;
 }

@@ -105,7 +105,7 @@ void top_k(const TopkParams& p) {
     if (p.by_index != 0) {
       for (int i = tile::thread_index(); i < size; i += c.threads)
         list[i] = order.by_index(list[i]);
-      tile::sync_block();
+      tile::sync_diverged_block();
       sort_list<c.threads>(list, size);
     }
     write_entries<c>(p, row_index, list, size, order);

@@ -44,9 +44,7 @@ RowConfig row_config(const RowKernel& kernel, RowKeys keys, std::int32_t vocab,
                    .keys = keys,
                    .vec_elems = vec_elems(vocab, accesses),
                    .threads = vocab <= kShortRow ? kShortRowThreads : kLongRowThreads};
-  if (kernel.clusters && vocab > kOneBlockRow && limits.compute_major >= 9) {
-    config.cluster = kClusterBlocks;
-  }
+  if (vocab > kOneBlockRow && limits.compute_major >= 9) config.cluster = kClusterBlocks;
   config.held = row_memory_bytes(config, vocab) + kernel.own_bytes <= limits.max_smem_per_block;
   if (!config.held) config.vec_elems = std::min(config.vec_elems, kMaxReadAgain);
   return config;
@@ -77,17 +75,15 @@ std::vector<ListedKernel> row_kernels(const RowKernel& kernel, DType dtype, RowK
     bool preset;
   };
   constexpr int kAll = INT_MAX;
-  const int last_alone = kernel.clusters ? 89 : kAll;  // whose long rows one block reads
-  const Mode modes[] = {
+  static constexpr Mode kModes[] = {
       {kShortRowThreads, 1, true, kShortRow, 80, kAll, false},
       {kLongRowThreads, 1, true, kOneBlockRow, 80, kAll, false},
-      {kLongRowThreads, 1, false, kListedVocab, 80, last_alone, true},
+      {kLongRowThreads, 1, false, kListedVocab, 80, 89, true},
       {kLongRowThreads, kClusterBlocks, true, kListedVocab, 90, kAll, true},
       {kLongRowThreads, kClusterBlocks, false, kernels::kMaxVocab, 90, kAll, false}};
   std::vector<ListedKernel> list;
   for (const int vec : {1, 16 / size_bytes(dtype)}) {
-    for (const Mode& mode : modes) {
-      if (mode.cluster > 1 && !kernel.clusters) continue;
+    for (const Mode& mode : kModes) {
       const RowConfig config{.dtype = dtype,
                              .keys = keys,
                              .vec_elems = mode.held ? vec : std::min(vec, kMaxReadAgain),

@@ -24,9 +24,6 @@ struct RowKernel {
   const char* params_type;
   int min_blocks_per_sm = 2;              // of long rows, that there must be registers for
   int own_bytes = kernels::kSearchBytes;  // of shared memory behind the row's header
-  // Whether the blocks of a cluster share a long row. Searches do not yet: on an H100 they did not
-  // end, for a reason that is not known.
-  bool clusters = false;
 };
 
 // How rows are best read on the device: the first access is the input's.

@@ -20,8 +20,7 @@ constexpr RowKernel kSoftmax{.folder = "sampling",
                              .name = "softmax",
                              .params_type = "SoftmaxParams",
                              .min_blocks_per_sm = 3,  // while one writes, others read
-                             .own_bytes = 0,
-                             .clusters = true};
+                             .own_bytes = 0};
 constexpr int kArgmaxThreads[] = {128, 1024};
 constexpr int kShortRow = 2048;
 
