@@ -15,6 +15,7 @@
 #include "quire/logits_processors.h"
 #include "quire/merge.h"
 #include "quire/norm.h"
+#include "quire/nvfp4_kv.h"
 #include "quire/paged_kv.h"
 #include "quire/pages.h"
 #include "quire/quantize.h"

@@ -39,6 +39,7 @@ from .norm import (
     rms_norm,
     rms_norm_quant,
 )
+from .nvfp4_kv import nvfp4_kv_dequantize, nvfp4_kv_dequantize_paged, nvfp4_kv_quantize
 from .pages import copy_pages, gather_pages, scatter_pages
 from .quantize import dequantize_fp8, packbits, quantize_fp8, segment_packbits
 from .rope import (
@@ -112,6 +113,9 @@ __all__ = [
     "merge_states",
     "min_p_sample",
     "num_cuda_devices",
+    "nvfp4_kv_dequantize",
+    "nvfp4_kv_dequantize_paged",
+    "nvfp4_kv_quantize",
     "packbits",
     "quantize_fp8",
     "renorm_probs",

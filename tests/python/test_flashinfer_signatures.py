@@ -192,6 +192,14 @@ FUNCTIONS = {
         "quant_scale_q=1.0, quant_scale_kv=1.0, page_size=16, kv_layout='NHD', q_rope_out=None, "
         "q_nope_out=None, enable_pdl=False"
     ),
+    "quantization.nvfp4_kv_dequantize": (
+        "fp4_data, block_scales, global_scale, output_dtype='bfloat16'"
+    ),
+    "quantization.nvfp4_kv_quantize": "input, global_scale",
+    "quantization.nvfp4_kv_dequantize_paged": (
+        "paged_kv_cache, kv_cache_sf, block_tables, seq_lens, k_scale, v_scale, output_k, "
+        "output_v, kv_layout='NHD'"
+    ),
     "quantization.packbits": "x, bitorder='big'",
     "quantization.segment_packbits": "x, indptr, bitorder='big'",
     "concat_ops.concat_mla_k": "k, k_nope, k_rope",

@@ -49,7 +49,13 @@ from .prefill import (
     single_prefill_with_kv_cache,
     single_prefill_with_kv_cache_return_lse,
 )
-from .quantization import packbits, segment_packbits
+from .quantization import (
+    nvfp4_kv_dequantize,
+    nvfp4_kv_dequantize_paged,
+    nvfp4_kv_quantize,
+    packbits,
+    segment_packbits,
+)
 from .rope import (
     apply_llama31_rope,
     apply_llama31_rope_inplace,
@@ -130,6 +136,9 @@ __all__ = [
     "min_p_sampling_from_probs",
     "mla_rope_quantize_fp8",
     "norm",
+    "nvfp4_kv_dequantize",
+    "nvfp4_kv_dequantize_paged",
+    "nvfp4_kv_quantize",
     "packbits",
     "page",
     "prefill",
