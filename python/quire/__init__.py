@@ -29,7 +29,7 @@ from .concat import concat_mla_k
 from .embedding import gather_rows
 from .gemm import gemm
 from .kv_pool import KvPool, KvPoolStats, PageCopy, PageTable
-from .logits_processors import apply_logits_processors
+from .logits_processors import apply_logits_processors, sample_processed
 from .merge import merge_state, merge_state_in_place, merge_states
 from .norm import (
     fused_add_rms_norm,
@@ -125,6 +125,7 @@ __all__ = [
     "rope_quantize_fp8",
     "sample",
     "sample_from_logits",
+    "sample_processed",
     "scatter_pages",
     "segment_packbits",
     "silu_and_mul",
