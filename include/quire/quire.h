@@ -12,6 +12,7 @@
 #include "quire/fp8_scale.h"
 #include "quire/gemm.h"
 #include "quire/kv_pool.h"
+#include "quire/logits_pipe.h"
 #include "quire/logits_processors.h"
 #include "quire/merge.h"
 #include "quire/norm.h"
