@@ -88,6 +88,7 @@ std::vector<ListedKernel> row_kernels(const RowKernel& kernel, DType dtype, RowK
   std::vector<ListedKernel> list;
   for (const int vec : {1, 16 / size_bytes(dtype)}) {
     for (const Mode& mode : modes) {
+      if (mode.cluster > 1 && kernel.max_cluster_rows == 0) continue;
       const RowConfig config{.dtype = dtype,
                              .keys = keys,
                              .vec_elems = mode.held ? vec : std::min(vec, kMaxReadAgain),
