@@ -211,6 +211,56 @@ def processors_case(num_rows: int) -> Case:
     return mapped_case("apply_logits_processors", shape, runs, expected, num_bytes)
 
 
+def sample_processed_case(num_rows: int) -> Case:
+    """Penalties, a mask and a draw: as one call, and as two. The logits are processed in place, so
+    they drift; tokens are looked at after the last run."""
+    logits = {name: random_logits(num_rows).bfloat16() for name in ("quire", "two calls", "torch")}
+    counts = (torch.rand(num_rows, VOCAB, device="cuda") < 0.01).int()
+    bits = torch.rand(num_rows, VOCAB, device="cuda") < 0.5
+    weights = 2 ** torch.arange(32, device="cuda", dtype=torch.int64)
+    words = (bits.view(num_rows, -1, 32).long() * weights).sum(-1)
+    mask = torch.where(words >= 2**31, words - 2**32, words).int()
+    processors = {
+        "output_counts": counts,
+        "presence_penalty": 0.01,
+        "frequency_penalty": 0.01,
+        "allowed_mask": mask,
+    }
+    filters = {"top_k": 50, "top_p": 0.9, "temperature": 0.8, "seed": 1}
+    drawn: dict[str, torch.Tensor] = {}
+
+    def one_call(x: torch.Tensor) -> torch.Tensor:
+        return quire.sample_processed(x, x, **processors, **filters)
+
+    def two_calls(x: torch.Tensor) -> torch.Tensor:
+        quire.apply_logits_processors(x, **processors, out=x)
+        return quire.sample_from_logits(x, **filters)
+
+    def torch_calls(x: torch.Tensor) -> torch.Tensor:
+        x -= 0.01 * counts + 0.01 * (counts > 0)
+        x.masked_fill_(~bits, float("-inf"))
+        return torch_sample(x.float() / 0.8, 50, 0.9)
+
+    def implementation(name: str, draw: Callable[[torch.Tensor], torch.Tensor]) -> Implementation:
+        def run(_: int) -> None:
+            drawn[name] = draw(logits[name])
+
+        def share_outside() -> float:
+            return 1 - bits.gather(-1, drawn[name].long()[:, None]).double().mean().item()
+
+        return Implementation(name, run, share_outside)
+
+    runs = {"quire": one_call, "two calls": two_calls, "torch": torch_calls}
+    return Case(
+        "sampling",
+        "sample_processed",
+        {"rows": num_rows, "vocab": VOCAB, "top_k": 50, "top_p": 0.9, "dtype": "bf16"},
+        [implementation(name, run) for name, run in runs.items()],
+        error_limit=0.0,
+        bytes=counts.numel() * 8 + mask.numel() * 4,
+    )
+
+
 def chain_case(batch: int, vocab: int, drafts: int) -> Case:
     """The draft is the target: every token is accepted, and the last row is drawn from."""
     target = torch.softmax(torch.randn(batch, drafts + 1, vocab, device="cuda"), -1)
@@ -258,6 +308,7 @@ def cases() -> list[Callable[[], Case]]:
         ):
             found.append(lambda r=rows, k=top_k, p=top_p, s=scale: sampling_case(r, k, p, s))
         found.append(lambda r=rows: processors_case(r))
+        found.append(lambda r=rows: sample_processed_case(r))
         found.append(lambda r=rows: renorm_case(r, 100, None))
         found.append(lambda r=rows: renorm_case(r, 5000, None))
         found.append(lambda r=rows: renorm_case(r, None, 0.9))

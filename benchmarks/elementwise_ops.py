@@ -229,6 +229,64 @@ def quantize_ops(hidden: int) -> list[Op]:
     return ops
 
 
+def nvfp4_ops(head_dim: int) -> list[Op]:
+    """A row is a head of a token."""
+    shape = {"head_dim": head_dim, "dtype": "bf16"}
+    scale = torch.tensor([0.01], device=DEVICE)
+    magnitudes = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6], device=DEVICE)
+    codes = torch.cat([magnitudes, -magnitudes])
+    edges = (magnitudes[1:] + magnitudes[:-1]) / 2
+
+    def make(rows: int) -> Tensors:
+        return (randn(rows, head_dim),)
+
+    def make_nvfp4(rows: int) -> Tensors:
+        return quire.nvfp4_kv_quantize(randn(rows, head_dim), scale)
+
+    def dequantize(data: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+        pairs = torch.stack([data & 15, data >> 4], -1).flatten(-2)
+        blocks = scales.view(torch.float8_e4m3fn).float() * scale
+        return codes[pairs.int()] * blocks.repeat_interleave(16, -1)
+
+    def quantize(x: torch.Tensor) -> Tensors:
+        blocks = x.float().unflatten(-1, (-1, 16))
+        scales = (blocks.abs().amax(-1) / (6 * scale)).to(torch.float8_e4m3fn)
+        inverse = torch.where(scales.float() > 0, 1 / (scales.float() * scale), 0.0)
+        scaled = (blocks * inverse[..., None]).flatten(-2)
+        nibbles = torch.bucketize(scaled.abs(), edges) + 8 * (scaled < 0)
+        return (nibbles[:, ::2] + 16 * nibbles[:, 1::2]).byte(), scales.view(torch.uint8)
+
+    def exact(x: torch.Tensor) -> torch.Tensor:
+        return dequantize(*quantize(x)).double()
+
+    return [
+        Op(
+            "nvfp4_kv_dequantize",
+            shape,
+            make_nvfp4,
+            lambda d, s: quire.nvfp4_kv_dequantize(d, s, scale),
+            lambda d, s: dequantize(d, s).bfloat16(),
+            lambda d, s: dequantize(d, s).double(),
+            double,
+            2.5625 * head_dim,
+            BF16_ERROR,
+            lambda peer, d, s: peer.nvfp4_kv_dequantize(d, s, scale),
+        ),
+        # The largest error is that of a code beside a boundary: one more or less.
+        Op(
+            "nvfp4_kv_quantize",
+            shape,
+            make,
+            lambda x: quire.nvfp4_kv_quantize(x, scale),
+            quantize,
+            exact,
+            lambda result: dequantize(*result).double(),
+            2.5625 * head_dim,
+            FP8_ERROR,
+        ),
+    ]
+
+
 def rope_op(heads: int, kv_heads: int, dim: int) -> Op:
     angle = torch.arange(8192)[:, None] * 1e4 ** (-torch.arange(0, dim, 2) / dim)
     table = torch.cat([angle.cos(), angle.sin()], 1).float().to(DEVICE)
@@ -317,6 +375,7 @@ def all_ops() -> list[tuple[Op, int]]:
         *((op, 8192) for op in norm_ops(4096)),
         *((op, 8192) for op in activation_ops(14336)),
         *((op, 8192) for op in quantize_ops(8192)),
+        *((op, 262144) for op in nvfp4_ops(128)),
         (rope_op(32, 8, 128), 8192),
         (append_op(8, 128, False), 32768),
         (append_op(8, 128, True), 32768),
@@ -329,6 +388,7 @@ def small_ops() -> list[Op]:
         *norm_ops(4096),
         *activation_ops(4096),
         *quantize_ops(4096),
+        *nvfp4_ops(4096),
         rope_op(32, 8, 128),
         append_op(8, 128, False),
         append_op(8, 128, True),

@@ -24,6 +24,9 @@ inline u8* shared_memory() { return emulator::shared_memory(); }
 inline int opaque(int x) { return x; }
 
 inline void sync_block(emulator::Site site = emulator::here()) { emulator::sync_block(site); }
+inline void sync_diverged_block(emulator::Site site = emulator::here()) {
+  emulator::sync_block(site);
+}
 inline void sync_warp(emulator::Site site = emulator::here()) { emulator::sync_warp(site); }
 
 }  // namespace quire::tile

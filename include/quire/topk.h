@@ -15,6 +15,11 @@ struct TopKOptions {
   // i32 [n]: only elements [start, start + length) of row i count, and indices count from start.
   // Without them the row begins at 0 and ends at its end; numbers beyond that are cut.
   std::optional<TensorView> row_starts, lengths;
+  // Of decode steps with drafts: lengths is i32 [n / next_n], a request has next_n rows, and row j
+  // of them counts (length - next_n + j + 1) / compress_ratio elements, rounded down: an element
+  // stands for compress_ratio tokens, and each draft sees one token more.
+  int next_n = 1;
+  int compress_ratio = 1;
   TieBreak tie_break = TieBreak::lowest_index;
 };
 

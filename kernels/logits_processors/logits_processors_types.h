@@ -1,7 +1,7 @@
 // What the logits processors share between host and device.
 #pragma once
 
-#include "sampling/row_types.h"
+#include "sampling/sampling_types.h"
 
 namespace quire::kernels {
 
@@ -47,6 +47,13 @@ struct LogitsProcessorsParams {
   RowValue<float> presence;
   RowValue<float> frequency;
   RowValue<float> temperature;
+};
+
+// Processors whose temperature is 1, and a sampler of what they write: rows of `sample` are those
+// of `processors`.
+struct SampleProcessedParams {
+  LogitsProcessorsParams processors;
+  SampleParams sample;
 };
 
 // One row's numbers.

@@ -22,6 +22,8 @@ constexpr void visit_fields(const PageCopyConfig& c, Visitor&& visit) {
 
 constexpr i32 kMaxPageDims = 6;  // between the pages and the contiguous run of a row
 
+constexpr i32 kMaxPagePools = 128;  // of a launch, whose parameters have 4 KiB
+
 // Dimensions of a page that lie evenly on both sides are merged by the host. Bytes throughout.
 struct PageCopyParams {
   const void* from;
@@ -37,6 +39,8 @@ struct PageCopyParams {
   i32 row_bytes, rows;  // rows: product of shape
   i32 num_copies;
   i32 shares;  // blocks a page; set by the CUDA backend
+  i32 num_pools;
+  i64 pool_offsets[kMaxPagePools];  // of both from and to; [0] is 0
 };
 
 // The page an entry names, or -1.

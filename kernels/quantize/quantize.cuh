@@ -13,6 +13,16 @@
 
 namespace quire::kernels {
 
+struct TilePlace {
+  i64 down, across;  // tiles
+};
+// In 32 bits where they do: 64-bit divisions take longer than all else that a thread does.
+inline TilePlace tile_place(i64 index, i32 tiles_across) {
+  if (index >> 32 != 0) return {index / tiles_across, index % tiles_across};
+  const u32 down = static_cast<u32>(index) / static_cast<u32>(tiles_across);
+  return {down, static_cast<u32>(index) - down * static_cast<u32>(tiles_across)};
+}
+
 // The tile of a thread: its values, in registers or in memory, and where they go.
 template <QuantizeConfig c>
 class QuantizeTile {
@@ -22,10 +32,10 @@ class QuantizeTile {
   static constexpr bool kKept = c.vecs_per_thread > 0;
 
  public:
-  QuantizeTile(const QuantizeParams& p, i64 index, int lane, bool live) : lane_(lane) {
-    const i64 down = index / p.tiles_across, across = index - down * p.tiles_across;
-    const i64 row = down * p.tile_rows, col = across * p.tile_cols;
-    const int rows = static_cast<int>(tile::min_of<i64>(p.tile_rows, p.rows - row));
+  QuantizeTile(const QuantizeParams& p, TilePlace place, int lane, bool live) : lane_(lane) {
+    const i64 row = place.down * p.tile_rows, col = place.across * p.tile_cols;
+    const int rows =
+        c.one_row ? 1 : static_cast<int>(tile::min_of<i64>(p.tile_rows, p.rows - row));
     vecs_per_row_ = static_cast<int>(tile::min_of<i64>(p.tile_cols, p.cols - col)) / kVec;
     num_vecs_ = live ? rows * vecs_per_row_ : 0;
     input_ = static_cast<const T*>(p.input) + row * p.input_stride + col;
@@ -73,7 +83,7 @@ class QuantizeTile {
   template <class Body>
   void for_slots(Body&& body) {
     const auto visit = [&](int i, int vec) {
-      const int r = vec / vecs_per_row_;
+      const int r = c.one_row ? 0 : vec / vecs_per_row_;
       body(i, r, (vec - r * vecs_per_row_) * kVec);
     };
     if constexpr (kKept) {
@@ -101,7 +111,8 @@ void quantize(const QuantizeParams& p) {
   const i64 index = static_cast<i64>(tile::block_index()) * kTilesPerBlock +
                     tile::thread_index() / c.threads_per_tile;
   const bool live = index < p.num_tiles;
-  QuantizeTile<c> values(p, live ? index : 0, lane, live);
+  const TilePlace place = tile_place(live ? index : 0, p.tiles_across);
+  QuantizeTile<c> values(p, place, lane, live);
   float scale = 1;
   if constexpr (c.scaling == Scaling::given) {
     scale = p.given_scale != nullptr ? *p.given_scale : p.scale_value;
@@ -109,8 +120,8 @@ void quantize(const QuantizeParams& p) {
     tile::Group<c.threads_per_tile> group;
     scale = fp8_scale(group.max(values.amax()), c.out_dtype, p.power_of_two);
     if (live && lane == 0) {
-      const i64 down = index / p.tiles_across, across = index - down * p.tiles_across;
-      p.computed_scales[down * p.scale_row_stride + across * p.scale_col_stride] = scale;
+      p.computed_scales[place.down * p.scale_row_stride + place.across * p.scale_col_stride] =
+          scale;
     }
   }
   values.write(1.f / scale);

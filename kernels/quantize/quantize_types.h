@@ -13,6 +13,7 @@ struct QuantizeConfig {
   i32 threads = 128;  // a block; a multiple of threads_per_tile
   i32 threads_per_tile = 32;  // power of two; more than a warp have the block alone
   i32 vecs_per_thread = 0;    // accesses of a tile kept in registers; 0: tiles are read twice
+  bool one_row = false;       // tiles have one row
 
   bool operator==(const QuantizeConfig&) const = default;
 };
@@ -26,6 +27,7 @@ constexpr void visit_fields(const QuantizeConfig& c, Visitor&& visit) {
   visit("threads", c.threads);
   visit("threads_per_tile", c.threads_per_tile);
   visit("vecs_per_thread", c.vecs_per_thread);
+  visit("one_row", c.one_row);
 }
 
 // Tiles of tile_rows x tile_cols share a scale; those at the ends may be smaller. Elements.

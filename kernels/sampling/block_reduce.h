@@ -42,9 +42,9 @@ inline u64 warp_prefix_sum(u64 x) {
 // Every thread gets every warp's value.
 template <class T>
 inline void share_across_warps(T x, T* scratch, int from_lane) {
-  tile::sync_block();  // what scratch held before has been read
+  tile::sync_diverged_block();  // what scratch held before has been read
   if (tile::lane_index() == from_lane) scratch[tile::warp_index()] = x;
-  tile::sync_block();
+  tile::sync_diverged_block();
 }
 
 template <int threads>

@@ -80,7 +80,7 @@ struct ClusterRow {
     if constexpr (c.cluster > 1) {
       tile::cluster::sync();
     } else {
-      tile::sync_block();
+      tile::sync_diverged_block();
     }
   }
   template <class Shared>
@@ -177,7 +177,7 @@ struct ClusterRow {
   void weigh() {
     if constexpr (c.held) {
       change_words([&](u32 word) { return weight_bits(tile::float_from_bits(word), weights); });
-      tile::sync_block();
+      tile::sync_diverged_block();
     }
   }
 

@@ -33,9 +33,9 @@ inline void draw_token(ClusterRow<c>& row, TokenCut cut, u64 random, Put&& put) 
                 tile::lane_index(), 32, [&](i32 i, u32 key) { mine += mass_of(i, key); });
   mine = warp_sum(mine);
   u64* segments = row.search().list;
-  tile::sync_block();
+  tile::sync_diverged_block();
   if (tile::lane_index() == 0) segments[tile::warp_index()] = mine;
-  tile::sync_block();
+  tile::sync_diverged_block();
   u64 of_block = 0;
   for (int w = 0; w < kWarps; ++w) of_block += segments[w];
   const ClusterSum sum = row.cluster_sum(of_block);

@@ -96,11 +96,11 @@ inline Crossing find_crossing(ClusterRow<c>& row, SearchGoal goal, Each&& each,
   Crossing found{false, 0, 0, 0, 0, 0, 0};
   Histogram& histogram = row.search().histogram;
   for (bool is_first = true;; is_first = false) {
-    tile::sync_block();
+    tile::sync_diverged_block();
     for (int i = tile::thread_index(); i < kBins; i += c.threads) {
       histogram.low[i] = histogram.high[i] = 0;
     }
-    tile::sync_block();
+    tile::sync_diverged_block();
     each([&](u32 position, auto weight) {
       if (position < found.first) return;
       u32 bin = (position - found.first) >> shift;

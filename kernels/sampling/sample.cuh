@@ -61,12 +61,12 @@ inline void draw_from_list(const SampleParams& p, ClusterRow<c>& row, const RowF
   for (int i = tile::thread_index(); i < size; i += c.threads) {
     list[i] = join_words(static_cast<u32>(list[i]), entry_key(list[i]));
   }
-  tile::sync_block();
+  tile::sync_diverged_block();
   sort_list<c.threads>(list, size);
   for (int i = tile::thread_index(); i < size; i += c.threads) {
     list[i] = join_words(static_cast<u32>(list[i]), entry_key(list[i]));
   }
-  tile::sync_block();
+  tile::sync_diverged_block();
   u64 mine;
   const PrefixSum sums = list_masses(row, size, mine);
   const u64 target = scale_random(row_random(p, row_index), sums.total);
@@ -148,25 +148,23 @@ inline bool sample_few_logits(const SampleParams& p, ClusterRow<c>& row, const R
   for (int i = tile::thread_index(); i < size; i += c.threads) {
     list[i] = list_entry(weight(largest - entry_key(list[i])), entry_index(list[i]));
   }
-  tile::sync_block();
+  tile::sync_diverged_block();
   draw_from_list(p, row, filter, size, 0, row_index);
   return true;
 }
 
+// Draws for an output row from a row that has been read; is_row is false where there is none.
 template <RowConfig c>
-void sample(const SampleParams& p) {
-  const i64 row_index = tile::block_index() / c.cluster;
-  const i64 source = p.indices == nullptr ? row_index : p.indices[row_index * p.indices_stride];
+inline void sample_row(const SampleParams& p, ClusterRow<c>& row, i64 row_index, bool is_row) {
   RowFilter filter(p.filter, row_index);
-  bool valid = source >= 0 && source < p.in.rows && filter.is_valid();
+  bool valid = is_row && filter.is_valid();
   float temperature = 1.f;
   if constexpr (c.keys == RowKeys::weights) {
     temperature = p.temperature.at(row_index);
     valid = valid && is_temperature(temperature);
     if (temperature == 0.f) filter.top_k = 1;
   }
-  ClusterRow<c> row(p.in.data, (valid ? source : 0) * p.in.stride, p.in.vocab, kSearchBytes);
-  valid = valid && is_distribution<c>(row.read(), temperature);
+  valid = valid && is_distribution<c>(row.largest, temperature);
   if (row.is_leader() && tile::thread_index() == 0) {
     if (!valid) put_invalid(p, row_index);
     if (p.valid != nullptr) p.valid[row_index * p.valid_stride] = valid ? 1 : 0;
@@ -182,6 +180,16 @@ void sample(const SampleParams& p) {
     if (!done) sample_valid(p, row, filter, row_index);
   }
   row.finish();
+}
+
+template <RowConfig c>
+void sample(const SampleParams& p) {
+  const i64 row_index = tile::block_index() / c.cluster;
+  const i64 source = p.indices == nullptr ? row_index : p.indices[row_index * p.indices_stride];
+  const bool is_row = source >= 0 && source < p.in.rows;
+  ClusterRow<c> row(p.in.data, (is_row ? source : 0) * p.in.stride, p.in.vocab, kSearchBytes);
+  if (is_row) row.read();
+  sample_row(p, row, row_index, is_row);
 }
 
 }  // namespace quire::kernels

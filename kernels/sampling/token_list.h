@@ -12,7 +12,7 @@ inline void sort_list(u64* list, int size) {
   int padded = 2;
   while (padded < size) padded *= 2;
   for (int i = size + tile::thread_index(); i < padded; i += threads) list[i] = 0;
-  tile::sync_block();
+  tile::sync_diverged_block();
   for (int run = 2; run <= padded; run *= 2) {
     for (int step = run / 2; step > 0; step /= 2) {
       for (int i = tile::thread_index(); i < padded / 2; i += threads) {
@@ -24,7 +24,7 @@ inline void sort_list(u64* list, int size) {
           list[low + step] = a;
         }
       }
-      tile::sync_block();
+      tile::sync_diverged_block();
     }
   }
 }
@@ -44,7 +44,7 @@ inline int gather_list(ClusterRow<c>& row, u64* list, Each&& each, Entry&& entry
     const u64 x = entry(i, key);
     if (x != 0) list[tile::atomic_add(count, 1u)] = x;
   });
-  tile::sync_block();
+  tile::sync_diverged_block();
   const auto mine = static_cast<int>(*count);
   const ClusterSum sum = row.cluster_sum(static_cast<u64>(mine));
   if constexpr (c.cluster > 1) {
@@ -79,7 +79,7 @@ inline int find_entry(ClusterRow<c>& row, int size, u64 needed, u64 before, u64 
     for (u64 mass = before; (mass += row.mass(entry_key(row.search().list[i]))) < needed;) ++i;
     row.memory.place = static_cast<u64>(i);
   }
-  tile::sync_block();
+  tile::sync_diverged_block();
   return static_cast<int>(row.memory.place);
 }
 

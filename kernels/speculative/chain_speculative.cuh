@@ -41,7 +41,7 @@ void chain_speculative(const ChainParams& p) {
     if (p.emitted != nullptr) p.emitted[request * p.emitted_stride] += position;
   }
   if (is_probability_row(largest)) {
-    tile::sync_block();
+    tile::sync_diverged_block();
     draw_token(row, kKeepAll, chain_random(p, request, p.drafts),
                [&](i32 id, u64, u64) { ids[position] = id; });
   }

@@ -33,6 +33,10 @@ inline int opaque(int x) {
 }
 
 inline void sync_block() { __syncthreads(); }
+// The same where the lanes of a warp may come one after the other. In kernels whose blocks are
+// clusters ptxas 13.0 has left warps apart in front of the aligned barrier, which then lets others
+// pass too early.
+inline void sync_diverged_block() { asm volatile("barrier.sync 0;" ::: "memory"); }
 inline void sync_warp() { __syncwarp(); }
 
 }  // namespace quire::tile

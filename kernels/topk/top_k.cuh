@@ -91,7 +91,7 @@ void top_k(const TopkParams& p) {
   const i64 row_index = tile::block_index() / c.cluster;
   const i32 start = tile::max_of(0, tile::min_of(p.starts.at(row_index, 0), p.in.vocab));
   const i32 room = p.in.vocab - start;
-  const i32 length = tile::max_of(0, tile::min_of(p.lengths.at(row_index, room), room));
+  const i32 length = window_length(p, row_index, room);
   ClusterRow<c> row(p.in.data, row_index * p.in.stride + start, length,
                     kSearchBytes + kTopkListBytes);
   row.read();
@@ -105,7 +105,7 @@ void top_k(const TopkParams& p) {
     if (p.by_index != 0) {
       for (int i = tile::thread_index(); i < size; i += c.threads)
         list[i] = order.by_index(list[i]);
-      tile::sync_block();
+      tile::sync_diverged_block();
       sort_list<c.threads>(list, size);
     }
     write_entries<c>(p, row_index, list, size, order);

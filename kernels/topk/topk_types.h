@@ -24,7 +24,9 @@ struct RowNumbers {
 struct TopkParams {
   RowsIn in;           // [rows, vocab]
   RowNumbers starts;   // 0
-  RowNumbers lengths;  // to the end of the row
+  RowNumbers lengths;  // of requests; null: to the end of the row
+  i32 next_n;          // rows a request
+  i32 compress_ratio;  // what lengths count, an element
   i32 k;
   i32 highest_index;  // 1: of equal elements, those with the highest indices
   i32 by_index;       // 1: outputs ascend by index, 0: they descend by value
@@ -43,5 +45,14 @@ struct TopkParams {
   RowNumbers table_starts;  // those of the windows
   i32 page_shift;           // log2(page_size)
 };
+
+// The end of a row's window, which has room for `room` elements.
+constexpr i32 window_length(const TopkParams& p, i64 row, i32 room) {
+  if (p.lengths.values == nullptr) return room;
+  const i64 request = row / p.next_n;
+  const i64 seen = i64{p.lengths.at(request, 0)} - p.next_n + (row - request * p.next_n) + 1;
+  const i64 length = seen / p.compress_ratio;
+  return length < 0 ? 0 : length < room ? static_cast<i32>(length) : room;
+}
 
 }  // namespace quire::kernels

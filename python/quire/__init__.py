@@ -29,7 +29,7 @@ from .concat import concat_mla_k
 from .embedding import gather_rows
 from .gemm import gemm
 from .kv_pool import KvPool, KvPoolStats, PageCopy, PageTable
-from .logits_processors import apply_logits_processors
+from .logits_processors import apply_logits_processors, sample_processed
 from .merge import merge_state, merge_state_in_place, merge_states
 from .norm import (
     fused_add_rms_norm,
@@ -39,6 +39,7 @@ from .norm import (
     rms_norm,
     rms_norm_quant,
 )
+from .nvfp4_kv import nvfp4_kv_dequantize, nvfp4_kv_dequantize_paged, nvfp4_kv_quantize
 from .pages import copy_pages, gather_pages, scatter_pages
 from .quantize import dequantize_fp8, packbits, quantize_fp8, segment_packbits
 from .rope import (
@@ -112,6 +113,9 @@ __all__ = [
     "merge_states",
     "min_p_sample",
     "num_cuda_devices",
+    "nvfp4_kv_dequantize",
+    "nvfp4_kv_dequantize_paged",
+    "nvfp4_kv_quantize",
     "packbits",
     "quantize_fp8",
     "renorm_probs",
@@ -121,6 +125,7 @@ __all__ = [
     "rope_quantize_fp8",
     "sample",
     "sample_from_logits",
+    "sample_processed",
     "scatter_pages",
     "segment_packbits",
     "silu_and_mul",

@@ -8,21 +8,31 @@ ValueError for shapes, TypeError for dtypes and for arrays that cannot be writte
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, Sequence, Union
 
 from ._arrays import Array, export, export_output, stream_of
 from ._library import library
 from ._outputs import Outputs
 
 _copy_pages = library.copy_pages
+_copy_pages_of_all = library.copy_pages_of_all
 _gather_pages = library.gather_pages
 _scatter_pages = library.scatter_pages
 
 
-def copy_pages(pool: Array, src: Array, dst: Array, *, stream: Optional[int] = None) -> None:
+def copy_pages(
+    pool: Union[Array, Sequence[Array]], src: Array, dst: Array, *, stream: Optional[int] = None
+) -> None:
     """``pool[dst[i]] = pool[src[i]]``. Pages that are written are read by no entry and written by
-    one only."""
-    target = export_output(pool, "copy_pages", "pool")
+    one only. A list or tuple of pools of one shape, dtype, strides and device: the same copies in
+    each of them, in one launch for every 128."""
+    op = "copy_pages"
+    if isinstance(pool, (list, tuple)):
+        targets = [export_output(one, op, f"pools[{i}]") for i, one in enumerate(pool)]
+        handle = stream_of(pool[0] if pool else src, stream)
+        _copy_pages_of_all(targets, export(src), export(dst), handle)
+        return
+    target = export_output(pool, op, "pool")
     _copy_pages(target, export(src), export(dst), stream_of(pool, stream))
 
 

@@ -6,6 +6,7 @@ from typing import Optional, Tuple
 
 from ._arrays import Array, arrays_of, export, export_output, stream_of
 from ._library import library
+from ._outputs import Outputs
 
 _top_k = library.top_k
 _ragged = library.top_k_ragged_transform
@@ -25,7 +26,11 @@ def top_k(
     *,
     row_starts: Optional[Array] = None,
     lengths: Optional[Array] = None,
+    next_n: int = 1,
+    compress_ratio: int = 1,
     tie_break: str = "lowest_index",
+    values: Optional[Array] = None,
+    indices: Optional[Array] = None,
     stream: Optional[int] = None,
 ) -> Tuple[Array, Array]:
     """(values ``[n, k]``, indices i32 ``[n, k]``) of the k largest of each row, descending.
@@ -33,16 +38,21 @@ def top_k(
     input: ``[n, len]`` f32/f16/bf16; k from 1 to 2048. row_starts, lengths: i32 ``[n]``, only
     elements ``[start, start + length)`` count, and indices count from start. Equal elements are
     taken in the order of tie_break. Where a row has fewer than k the rest is -inf and -1. NaN
-    counts as the largest number. Raises NotImplementedError for a k above 2048.
+    counts as the largest number. next_n, compress_ratio: lengths is i32 ``[n / next_n]``, and row j
+    of the next_n of a request counts ``(length - next_n + j + 1) // compress_ratio`` elements.
+    values, indices: the outputs, or None for new ones. Raises NotImplementedError for a k above
+    2048.
     """
-    arrays = arrays_of(input)
-    values = arrays.empty((input.shape[0], k), arrays.dtype(input), input)
-    indices = arrays.empty((input.shape[0], k), "i32", input)
-    stream = stream_of(input, stream)
-    highest = _is_highest(tie_break, "top_k")
-    windows = (export(row_starts), export(lengths), highest)
-    _top_k(export(input), export(values), export(indices), *windows, stream)
-    return arrays.finish(values, stream), arrays.finish(indices, stream)
+    outputs = Outputs("top_k", input, stream)
+    shape = (input.shape[0], k)
+    targets = (
+        outputs.add("values", values, shape, outputs.arrays.dtype(input)),
+        outputs.add("indices", indices, shape, "i32"),
+    )
+    windows = (export(row_starts), export(lengths), _is_highest(tie_break, "top_k"))
+    _top_k(export(input), *targets, *windows, next_n, compress_ratio, outputs.stream)
+    largest, places = outputs.results()
+    return largest, places
 
 
 def _output(given: Optional[Array], input: Array, k: int, op: str, name: str) -> tuple:

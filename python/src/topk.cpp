@@ -10,15 +10,19 @@ using Tensor = TensorView;
 using OptionalTensor = std::optional<TensorView>;
 
 TopKOptions options_of(const OptionalTensor& row_starts, const OptionalTensor& lengths,
-                       bool highest_index) {
+                       bool highest_index, int next_n = 1, int compress_ratio = 1) {
   return {.row_starts = row_starts,
           .lengths = lengths,
+          .next_n = next_n,
+          .compress_ratio = compress_ratio,
           .tie_break = highest_index ? TieBreak::highest_index : TieBreak::lowest_index};
 }
 
 void select(Tensor input, OptionalTensor values, OptionalTensor indices, OptionalTensor row_starts,
-            OptionalTensor lengths, bool highest_index, std::int64_t stream) {
-  top_k(input, values, indices, options_of(row_starts, lengths, highest_index), to_stream(stream));
+            OptionalTensor lengths, bool highest_index, int next_n, int compress_ratio,
+            std::int64_t stream) {
+  top_k(input, values, indices,
+        options_of(row_starts, lengths, highest_index, next_n, compress_ratio), to_stream(stream));
 }
 
 void ragged(Tensor input, Tensor offsets, Tensor out, OptionalTensor row_starts,

@@ -23,7 +23,7 @@ struct Element {
 std::vector<Element> window(const TopkParams& p, DType dtype, std::int64_t row) {
   const int start = std::clamp(p.starts.at(row, 0), 0, p.in.vocab);
   const int room = p.in.vocab - start;
-  const int length = std::clamp(p.lengths.at(row, room), 0, room);
+  const int length = kernels::window_length(p, row, room);
   std::vector<Element> elements(static_cast<std::size_t>(length));
   float x[kRowPiece];
   for_each_piece(length, [&](int begin, int n) {

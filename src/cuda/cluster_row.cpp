@@ -37,14 +37,15 @@ int vec_elems(std::int32_t vocab, std::initializer_list<RowAccess> accesses) {
 
 }  // namespace
 
-RowConfig row_config(const RowKernel& kernel, RowKeys keys, std::int32_t vocab,
+RowConfig row_config(const RowKernel& kernel, RowKeys keys, RowsShape shape,
                      std::initializer_list<RowAccess> accesses, int device_index) {
   const DeviceLimits& limits = device_limits(device_index);
+  const std::int32_t vocab = shape.vocab;
   RowConfig config{.dtype = accesses.begin()->dtype,
                    .keys = keys,
                    .vec_elems = vec_elems(vocab, accesses),
                    .threads = vocab <= kShortRow ? kShortRowThreads : kLongRowThreads};
-  if (kernel.clusters && vocab > kOneBlockRow && limits.compute_major >= 9) {
+  if (vocab > kOneBlockRow && shape.rows <= kernel.max_cluster_rows && limits.compute_major >= 9) {
     config.cluster = kClusterBlocks;
   }
   config.held = row_memory_bytes(config, vocab) + kernel.own_bytes <= limits.max_smem_per_block;
@@ -77,17 +78,17 @@ std::vector<ListedKernel> row_kernels(const RowKernel& kernel, DType dtype, RowK
     bool preset;
   };
   constexpr int kAll = INT_MAX;
-  const int last_alone = kernel.clusters ? 89 : kAll;  // whose long rows one block reads
+  const bool always = kernel.max_cluster_rows == kAllRows;
   const Mode modes[] = {
       {kShortRowThreads, 1, true, kShortRow, 80, kAll, false},
       {kLongRowThreads, 1, true, kOneBlockRow, 80, kAll, false},
-      {kLongRowThreads, 1, false, kListedVocab, 80, last_alone, true},
+      {kLongRowThreads, 1, false, kListedVocab, 80, always ? 89 : kAll, true},
       {kLongRowThreads, kClusterBlocks, true, kListedVocab, 90, kAll, true},
       {kLongRowThreads, kClusterBlocks, false, kernels::kMaxVocab, 90, kAll, false}};
   std::vector<ListedKernel> list;
   for (const int vec : {1, 16 / size_bytes(dtype)}) {
     for (const Mode& mode : modes) {
-      if (mode.cluster > 1 && !kernel.clusters) continue;
+      if (mode.cluster > 1 && kernel.max_cluster_rows == 0) continue;
       const RowConfig config{.dtype = dtype,
                              .keys = keys,
                              .vec_elems = mode.held ? vec : std::min(vec, kMaxReadAgain),

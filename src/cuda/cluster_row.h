@@ -18,19 +18,26 @@ struct RowAccess {
   kernels::DType dtype;
 };
 
+constexpr std::int64_t kAllRows = INT64_MAX;
+
 struct RowKernel {
   const char* folder;
   const char* name;  // of the kernel, its entry point and its header in `folder`
   const char* params_type;
   int min_blocks_per_sm = 2;              // of long rows, that there must be registers for
   int own_bytes = kernels::kSearchBytes;  // of shared memory behind the row's header
-  // Whether the blocks of a cluster share a long row. Searches do not yet: on an H100 they did not
-  // end, for a reason that is not known.
-  bool clusters = false;
+  // Long rows have a cluster of blocks each, up to as many rows. With more, one block a row keeps
+  // the GPU busy, and need not wait for others.
+  std::int64_t max_cluster_rows = 64;
+};
+
+struct RowsShape {
+  std::int64_t rows;
+  std::int32_t vocab;
 };
 
 // How rows are best read on the device: the first access is the input's.
-kernels::RowConfig row_config(const RowKernel& kernel, kernels::RowKeys keys, std::int32_t vocab,
+kernels::RowConfig row_config(const RowKernel& kernel, kernels::RowKeys keys, RowsShape shape,
                               std::initializer_list<RowAccess> accesses, int device_index);
 
 jit::KernelSpec row_spec(const RowKernel& kernel, const kernels::RowConfig& config,
@@ -40,7 +47,7 @@ jit::KernelSpec row_spec(const RowKernel& kernel, const kernels::RowConfig& conf
 std::vector<ListedKernel> row_kernels(const RowKernel& kernel, kernels::DType dtype,
                                       kernels::RowKeys keys);
 
-// Clusters of blocks, one a row.
+// One cluster of blocks a row.
 template <class Params>
 void launch_rows(const jit::KernelSpec& spec, std::int64_t rows, int device_index, Stream stream,
                  const Params& params) {

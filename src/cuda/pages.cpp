@@ -35,6 +35,9 @@ void copy_pages(PageCopyConfig config, const PageCopyParams& params, int device_
     config.word_bytes =
         std::min(config.word_bytes, access_bytes({}, {p.from_strides[d], p.to_strides[d]}));
   }
+  for (int pool = 1; pool < p.num_pools; ++pool) {
+    config.word_bytes = std::min(config.word_bytes, access_bytes({}, {p.pool_offsets[pool]}));
+  }
   const std::int64_t words = std::int64_t{p.rows} * p.row_bytes / config.word_bytes;
   config.threads = block_threads(words);
   const unsigned blocks = grid_blocks(p.num_copies, config.threads, device_index);
@@ -42,9 +45,10 @@ void copy_pages(PageCopyConfig config, const PageCopyParams& params, int device_
   constexpr int kWordsPerThread = 4, kBlocksPerSm = 8;
   p.shares = static_cast<int>(std::min<std::int64_t>(
       (words + config.threads * kWordsPerThread - 1) / (config.threads * kWordsPerThread),
-      std::max<std::int64_t>(1, device_limits(device_index).num_sms * kBlocksPerSm / blocks)));
+      std::max<std::int64_t>(1, device_limits(device_index).num_sms * kBlocksPerSm /
+                                    (std::int64_t{blocks} * p.num_pools))));
   const Kernel& kernel = get_kernel(copy_pages_spec(config), device_index);
-  launch(kernel, blocks, static_cast<unsigned>(p.shares), stream, p);
+  launch(kernel, blocks, static_cast<unsigned>(p.shares * p.num_pools), stream, p);
 }
 
 std::vector<ListedKernel> pages_kernels() {

@@ -46,12 +46,15 @@ jit::KernelSpec packbits_spec(const PackConfig& config) {
   return spec_of("packbits", "PackConfig", "PackParams", config);
 }
 
+// Accesses of a thread: enough under way, and no more to wait for than that.
+constexpr int kVecs = 2;
+
 // Threads for tiles of `elements`: up to eight accesses each, in registers.
 QuantizeConfig choose_threads(QuantizeConfig config, std::int64_t elements) {
   constexpr int kMaxVecs = 8, kMaxThreads = 512;
   const std::int64_t vecs = std::max<std::int64_t>(1, elements / config.vec_elems);
   const std::int64_t wanted =
-      std::max((vecs + kMaxVecs - 1) / kMaxVecs, std::min<std::int64_t>(vecs, 32));
+      std::max((vecs + kVecs - 1) / kVecs, std::min<std::int64_t>(vecs, 32));
   config.threads_per_tile = static_cast<int>(
       std::min<std::uint64_t>(std::bit_ceil(static_cast<std::uint64_t>(wanted)), kMaxThreads));
   const std::int64_t per_thread = (vecs + config.threads_per_tile - 1) / config.threads_per_tile;
@@ -75,10 +78,11 @@ void quantize(QuantizeConfig config, const QuantizeParams& params, int device_in
   config.vec_elems = access_elems(config.vec_elems, p.tile_cols, {});
   if (config.scaling == Scaling::given) {
     // Any tiles will do: parts of rows that a warp holds.
-    p.tile_cols = std::min(p.cols, 32 * 8 * config.vec_elems);
+    p.tile_cols = std::min(p.cols, 32 * kVecs * config.vec_elems);
     p.tiles_across = (p.cols - 1) / p.tile_cols + 1;
     p.num_tiles = std::int64_t{p.tiles_across} * p.rows;
   }
+  config.one_row = p.tile_rows == 1;
   config = choose_threads(config, std::int64_t{p.tile_rows} * p.tile_cols);
   const std::int64_t tiles_per_block = config.threads / config.threads_per_tile;
   const std::int64_t blocks = (p.num_tiles + tiles_per_block - 1) / tiles_per_block;
@@ -122,11 +126,13 @@ std::vector<ListedKernel> quantize_kernels() {
         list.push_back({.spec = quantize_spec(choose_threads(config, elements)), .preset = preset});
       };
       const bool preset = dtype != DType::f32 && out_dtype == DType::f8e4m3;
-      for (const int elements : {128, 4096, 128 * 128, 1 << 20}) add(wide, elements, preset);
+      add(wide, 128 * 128, preset);
+      config.one_row = true;
+      for (const int elements : {128, 4096, 8192, 1 << 20}) add(wide, elements, preset);
       for (const int elements : {128, 4096}) add(1, elements, false);
       config.scaling = Scaling::given;
-      add(wide, 32 * 8 * wide, preset);
-      add(1, 32 * 8, false);
+      add(wide, 32 * kVecs * wide, preset);
+      add(1, 32 * kVecs, false);
       for (const int vec_elems : {16, 8, 1}) {
         const DequantizeConfig back{
             .dtype = out_dtype, .out_dtype = dtype, .vec_elems = vec_elems, .threads = 256};

@@ -21,7 +21,8 @@ constexpr RowKernel kSoftmax{.folder = "sampling",
                              .params_type = "SoftmaxParams",
                              .min_blocks_per_sm = 3,  // while one writes, others read
                              .own_bytes = 0,
-                             .clusters = true};
+                             // Sums of floats: a row's must not depend on the others.
+                             .max_cluster_rows = kAllRows};
 constexpr int kArgmaxThreads[] = {128, 1024};
 constexpr int kShortRow = 2048;
 
@@ -42,7 +43,7 @@ jit::KernelSpec argmax_spec(const ArgmaxConfig& config) {
 
 void softmax(DType dtype, const kernels::SoftmaxParams& params, int device_index, Stream stream) {
   const RowConfig config = row_config(
-      kSoftmax, RowKeys::weights, params.in.vocab,
+      kSoftmax, RowKeys::weights, {params.in.rows, params.in.vocab},
       {{params.in.data, params.in.stride, dtype}, {params.probs, params.probs_stride, DType::f32}},
       device_index);
   launch_rows(row_spec(kSoftmax, config, params.in.vocab), params.in.rows, device_index, stream,
@@ -61,7 +62,7 @@ void argmax(DType dtype, const kernels::ArgmaxParams& params, int device_index, 
 
 void sample(DType dtype, RowKeys keys, const kernels::SampleParams& params, int device_index,
             Stream stream) {
-  const RowConfig config = row_config(kSample, keys, params.in.vocab,
+  const RowConfig config = row_config(kSample, keys, {params.rows, params.in.vocab},
                                       {{params.in.data, params.in.stride, dtype}}, device_index);
   launch_rows(row_spec(kSample, config, params.in.vocab), params.rows, device_index, stream,
               params);
@@ -70,7 +71,7 @@ void sample(DType dtype, RowKeys keys, const kernels::SampleParams& params, int 
 void filter_rows(DType dtype, RowKeys keys, const kernels::FilterRowsParams& params,
                  int device_index, Stream stream) {
   const RowConfig config = row_config(
-      kFilterRows, keys, params.in.vocab,
+      kFilterRows, keys, {params.in.rows, params.in.vocab},
       {{params.in.data, params.in.stride, dtype}, {params.out, params.out_stride, dtype}},
       device_index);
   launch_rows(row_spec(kFilterRows, config, params.in.vocab), params.in.rows, device_index, stream,

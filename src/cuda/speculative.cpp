@@ -27,7 +27,7 @@ jit::KernelSpec tree_spec() {
 }  // namespace
 
 void chain_speculative(const kernels::ChainParams& p, int device_index, Stream stream) {
-  const kernels::RowConfig config = row_config(kChain, RowKeys::residual, p.vocab,
+  const kernels::RowConfig config = row_config(kChain, RowKeys::residual, {p.batch, p.vocab},
                                                {{p.target_probs, p.target_batch_stride, DType::f32},
                                                 {p.target_probs, p.target_row_stride, DType::f32}},
                                                device_index);

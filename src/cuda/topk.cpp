@@ -20,8 +20,9 @@ constexpr RowKernel kTopK{.folder = "topk",
 void top_k(DType dtype, const kernels::TopkParams& params, int device_index, Stream stream) {
   // A window may begin at any element.
   const std::int64_t stride = params.starts.values == nullptr ? params.in.stride : 1;
-  const kernels::RowConfig config = row_config(kTopK, RowKeys::ordered, params.in.vocab,
-                                               {{params.in.data, stride, dtype}}, device_index);
+  const kernels::RowConfig config =
+      row_config(kTopK, RowKeys::ordered, {params.in.rows, params.in.vocab},
+                 {{params.in.data, stride, dtype}}, device_index);
   launch_rows(row_spec(kTopK, config, params.in.vocab), params.in.rows, device_index, stream,
               params);
 }

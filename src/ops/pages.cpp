@@ -2,8 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "core/backend.h"
 #include "core/check.h"
@@ -100,8 +103,9 @@ void fill_page(PageCopyParams& p, const Arg& from, const Arg& to) {
   }
 }
 
+// offsets: of the pools from the first one, which `from` and `to` are of, in bytes.
 void run(const char* op, const Arg& from, const TensorView* src, const Arg& to,
-         const TensorView* dst, Stream stream) {
+         const TensorView* dst, Stream stream, const std::vector<std::int64_t>& offsets = {0}) {
   const TensorView* ids = src != nullptr ? src : dst;
   PageCopyParams p{};
   p.from = from.tensor.data;
@@ -120,9 +124,15 @@ void run(const char* op, const Arg& from, const TensorView* src, const Arg& to,
   kernels::PageCopyConfig config;
   if (ids != nullptr) config.index_dtype = check::to_kernel(ids->dtype);
   const Device device = from.tensor.device;
-  dispatch(
-      op, device, [&] { cpu::copy_pages(config, p); },
-      [&] { cuda::copy_pages(config, p, device.index, stream); });
+  for (std::size_t first = 0; first < offsets.size(); first += kernels::kMaxPagePools) {
+    const std::size_t end = std::min(first + kernels::kMaxPagePools, offsets.size());
+    p.num_pools = static_cast<int>(end - first);
+    std::copy(offsets.begin() + static_cast<std::ptrdiff_t>(first),
+              offsets.begin() + static_cast<std::ptrdiff_t>(end), p.pool_offsets);
+    dispatch(
+        op, device, [&] { cpu::copy_pages(config, p); },
+        [&] { cuda::copy_pages(config, p, device.index, stream); });
+  }
 }
 
 }  // namespace
@@ -131,19 +141,57 @@ void copy_entries(const Arg& from, const Arg& to, Stream stream) {
   run(from.op.data(), from, nullptr, to, nullptr, stream);
 }
 
+namespace {
+
+constexpr const char* kCopy = "copy_pages";
+
+// Everything of a copy but the pools behind the first.
+void check_copy(const Arg& pool, const Arg& src, const Arg& dst) {
+  check_pages(pool, true);
+  check_ids(src, pool);
+  check_ids(dst, pool);
+  check::dtype(dst, {src.tensor.dtype});
+  check::same_shape(dst, src);
+  check_host_ids(src, pool);
+  check_host_ids(dst, pool);
+  check_host_targets(dst, &src.tensor);
+}
+
+// How far the pool is from the first one, which it must be like, in bytes.
+std::int64_t pool_offset(const Arg& pool, const Arg& first) {
+  check_pages(pool, true);
+  check::dtype(pool, {first.tensor.dtype});
+  check::same_shape(pool, first);
+  check::device(pool, first);
+  for (int d = 0; d < first.tensor.rank; ++d) {
+    if (rows::step(pool.tensor, d) == rows::step(first.tensor, d)) continue;
+    check::fail(kCopy, pool.name, to_string(pool.tensor),
+                "the strides of pools[0]: " + to_string(first.tensor));
+  }
+  return static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(pool.tensor.data) -
+                                   reinterpret_cast<std::uintptr_t>(first.tensor.data));
+}
+
+}  // namespace
+
 void copy_pages(const TensorView& pool, const TensorView& src, const TensorView& dst,
                 Stream stream) {
-  constexpr const char* kOp = "copy_pages";
-  const Arg pages{kOp, "pool", pool}, from{kOp, "src", src}, to{kOp, "dst", dst};
-  check_pages(pages, true);
-  check_ids(from, pages);
-  check_ids(to, pages);
-  check::dtype(to, {src.dtype});
-  check::same_shape(to, from);
-  check_host_ids(from, pages);
-  check_host_ids(to, pages);
-  check_host_targets(to, &src);
-  run(kOp, pages, &src, pages, &dst, stream);
+  const Arg pages{kCopy, "pool", pool};
+  check_copy(pages, {kCopy, "src", src}, {kCopy, "dst", dst});
+  run(kCopy, pages, &src, pages, &dst, stream);
+}
+
+void copy_pages(std::span<const TensorView> pools, const TensorView& src, const TensorView& dst,
+                Stream stream) {
+  if (pools.empty()) check::fail(kCopy, "pools", "none", "one or more");
+  const Arg first{kCopy, "pools[0]", pools[0]};
+  check_copy(first, {kCopy, "src", src}, {kCopy, "dst", dst});
+  std::vector<std::int64_t> offsets;
+  for (std::size_t i = 0; i < pools.size(); ++i) {
+    const std::string name = fmt::format("pools[{}]", i);
+    offsets.push_back(pool_offset({kCopy, name, pools[i]}, first));
+  }
+  run(kCopy, first, &src, first, &dst, stream, offsets);
 }
 
 void gather_pages(const TensorView& pool, const TensorView& pages, const TensorView& out,

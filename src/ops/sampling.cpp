@@ -44,9 +44,25 @@ void check_outputs(SampleParams& p, const SamplingOptions& options, const Arg& i
   }
 }
 
-// Everything but the dtype of `in` and the temperature.
-SampleParams check_sample(const Arg& in, const TensorView& ids, const TokenFilter& filter,
-                          const SamplingOptions& options) {
+void run(const Arg& in, RowKeys keys, const SampleParams& p, Stream stream) {
+  if (p.rows == 0) return;
+  const kernels::DType dtype = check::to_kernel(in.tensor.dtype);
+  dispatch(
+      in.op.data(), in.tensor.device, [&] { cpu::sample(dtype, keys, p); },
+      [&] { cuda::sample(dtype, keys, p, in.tensor.device.index, stream); });
+}
+
+void from_probs(const char* op, const TensorView& probs, const TensorView& ids,
+                const TokenFilter& filter, const SamplingOptions& options, Stream stream) {
+  const Arg in{op, "probs", probs};
+  check::dtype(in, {DType::f32});
+  run(in, RowKeys::probabilities, sampling::check_sample(in, ids, filter, options), stream);
+}
+
+}  // namespace
+
+SampleParams sampling::check_sample(const Arg& in, const TensorView& ids, const TokenFilter& filter,
+                                    const SamplingOptions& options) {
   const Arg ids_arg{in.op, "ids", ids};
   sampling::check_distribution(in);
   check::dtype(ids_arg, {DType::i32});
@@ -74,23 +90,6 @@ SampleParams check_sample(const Arg& in, const TensorView& ids, const TokenFilte
   p.filter = sampling::check_filter(filter, num_rows, in);
   return p;
 }
-
-void run(const Arg& in, RowKeys keys, const SampleParams& p, Stream stream) {
-  if (p.rows == 0) return;
-  const kernels::DType dtype = check::to_kernel(in.tensor.dtype);
-  dispatch(
-      in.op.data(), in.tensor.device, [&] { cpu::sample(dtype, keys, p); },
-      [&] { cuda::sample(dtype, keys, p, in.tensor.device.index, stream); });
-}
-
-void from_probs(const char* op, const TensorView& probs, const TensorView& ids,
-                const TokenFilter& filter, const SamplingOptions& options, Stream stream) {
-  const Arg in{op, "probs", probs};
-  check::dtype(in, {DType::f32});
-  run(in, RowKeys::probabilities, check_sample(in, ids, filter, options), stream);
-}
-
-}  // namespace
 
 void sample(const TensorView& probs, const TensorView& ids, const SamplingOptions& options,
             Stream stream) {
@@ -129,7 +128,7 @@ void sample_from_logits(const TensorView& logits, const TensorView& ids, const T
                         Stream stream) {
   const Arg in{"sample_from_logits", "logits", logits};
   check::dtype(in, {DType::f32, DType::f16, DType::bf16});
-  SampleParams p = check_sample(in, ids, filter, options);
+  SampleParams p = sampling::check_sample(in, ids, filter, options);
   p.temperature = sampling::check_temperature(temperature, p.rows, in);
   run(in, RowKeys::weights, p, stream);
 }

@@ -78,4 +78,8 @@ inline kernels::FilterParams check_filter(const TokenFilter& filter, std::int64_
           filter.order == FilterOrder::joint ? 1 : 0};
 }
 
+// All arguments of a sampler but the dtype of `in` and the temperature.
+kernels::SampleParams check_sample(const check::Arg& in, const TensorView& ids,
+                                   const TokenFilter& filter, const SamplingOptions& options);
+
 }  // namespace quire::sampling

@@ -24,10 +24,11 @@ void check_matrix(const Arg& arg, bool is_output = false) {
   check::memory(arg, is_output);
 }
 
-RowNumbers row_numbers(const Arg& arg, const Arg& input) {
+RowNumbers row_numbers(const Arg& arg, const Arg& input, int rows_per_element = 1) {
   check::dtype(arg, {DType::i32});
   check::rank(arg, 1);
-  check::dim(arg, 0, input.tensor.shape[0], "one element a row");
+  check::dim(arg, 0, input.tensor.shape[0] / rows_per_element,
+             rows_per_element == 1 ? "one element a row" : "one element next_n rows");
   check::device(arg, input);
   check::memory(arg);
   return {static_cast<const kernels::i32*>(arg.tensor.data), rows::step(arg.tensor, 0)};
@@ -71,7 +72,22 @@ TopkParams check_input(const Arg& input, const TopKOptions& options) {
           rows::count(input, input.tensor.shape[0], "rows"),
           static_cast<int>(input.tensor.shape[1])};
   p.starts = row_numbers("row_starts", options.row_starts, input);
-  p.lengths = row_numbers("lengths", options.lengths, input);
+  p.next_n = options.next_n;
+  p.compress_ratio = options.compress_ratio;
+  for (const auto& [name, value] :
+       {std::pair{"next_n", p.next_n}, {"compress_ratio", p.compress_ratio}}) {
+    if (value < 1 || (value > 1 && !options.lengths)) {
+      check::fail(input.op, name, fmt::format("{}", value),
+                  value < 1 ? "at least 1" : "1 without lengths");
+    }
+  }
+  if (input.tensor.shape[0] % p.next_n != 0) {
+    check::fail(input.op, "next_n", fmt::format("{}", p.next_n),
+                fmt::format("a divisor of the {} rows of {}", input.tensor.shape[0], input.name));
+  }
+  if (options.lengths) {
+    p.lengths = row_numbers({input.op, "lengths", *options.lengths}, input, p.next_n);
+  }
   p.highest_index = options.tie_break == TieBreak::highest_index ? 1 : 0;
   return p;
 }

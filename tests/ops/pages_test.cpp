@@ -66,6 +66,45 @@ TEST(Pages, CopyWithinAPool) {
   }
 }
 
+TEST(Pages, CopyWithinAllPools) {
+  const PoolCase c{{3, 2, 8}, DType::bf16};
+  for (const int num_pools : {1, 3, 130}) {  // the last: two launches
+    std::vector<TestTensor> pools;
+    std::vector<TensorView> views;
+    std::vector<Values> before;
+    for (int i = 0; i < num_pools; ++i) {
+      pools.push_back(make_pool(c, 5, static_cast<std::uint64_t>(i) + 1));
+      views.push_back(pools.back().view());
+      before.push_back(pools.back().values());
+    }
+    copy_pages(views, TestTensor::ints({3, -1, 0}), TestTensor::ints({1, 2, 4}));
+    for (std::size_t i = 0; i < pools.size(); ++i) {
+      Values ref = before[i];
+      copy_page(ref, 1, before[i], 3, page_elements(c));
+      copy_page(ref, 4, before[i], 0, page_elements(c));
+      ASSERT_EQ(pools[i].values(), ref) << i;
+      ASSERT_TRUE(pools[i].guards_intact());
+    }
+  }
+  // Layers of one tensor, at addresses that allow no wide access.
+  const TestTensor whole = TestTensor::random({3, 4, 2, 9}, DType::f8e4m3, 7);
+  std::vector<TensorView> layers;
+  for (int layer = 0; layer < 3; ++layer) {
+    TensorView view =
+        TensorView::contiguous(static_cast<std::uint8_t*>(whole.view().data) + layer * 72,
+                               DType::f8e4m3, {4, 2, 9}, whole.view().device);
+    layers.push_back(view.slice(2, 1, 8));
+  }
+  Values ref = whole.values();
+  copy_pages(layers, TestTensor::ints({2}), TestTensor::ints({0}));
+  for (std::size_t layer = 0; layer < 3; ++layer) {
+    for (std::size_t i = 0; i < 18; ++i) {
+      if (i % 9 >= 1 && i % 9 < 8) ref[layer * 72 + i] = ref[layer * 72 + 36 + i];
+    }
+  }
+  EXPECT_EQ(without_nan(whole.values()), without_nan(ref));
+}
+
 TEST(Pages, GatherAndScatter) {
   for (const PoolCase& c : pool_cases()) {
     const TestTensor pool = make_pool(c, 6, 1), target = make_pool(c, 6, 2);
@@ -150,12 +189,22 @@ TEST(Pages, BadInput) {
   const std::vector<std::uint8_t> clean = pool.raw();
   TensorView column = pool.view();
   column.strides = {12, 1, 2};
+  const TestTensor wider = TestTensor::poisoned({4, 2, 8}, DType::bf16);
+  const TensorView spread = wider.view().slice(2, 0, 6);
+  const TestTensor last = TestTensor::ints({2, 3});
   using enum ErrorCode;
   std::vector<test::BadCall> calls = {
       {[&] { copy_pages(two, two, two); }, invalid_argument,
        "copy_pages: pool: got rank 1 (shape [2]), expected rank 2 or more"},
       {[&] { copy_pages(column, two, two); }, invalid_argument,
        "copy_pages: pool: got strides [12, 1, 2], expected stride 1 in the last dimension"},
+      {[&] { copy_pages(std::vector<TensorView>{}, two, two); }, invalid_argument,
+       "copy_pages: pools: got none, expected one or more"},
+      {[&] { copy_pages(std::vector{pool.view(), out.view()}, two, last); }, invalid_argument,
+       "copy_pages: pools[1]: got shape [2, 2, 6], expected [4, 2, 6], the shape of pools[0]"},
+      {[&] { copy_pages(std::vector{pool.view(), spread}, two, last); }, invalid_argument,
+       "copy_pages: pools[1]: got " + to_string(spread) +
+           ", expected the strides of pools[0]: " + to_string(pool.view())},
       {[&] { copy_pages(pool, two, three); }, invalid_argument,
        "copy_pages: dst: got shape [3], expected [2], the shape of src"},
       {[&] { copy_pages(pool, two, wide); }, wrong_type, "copy_pages: dst: got i64, expected i32"},

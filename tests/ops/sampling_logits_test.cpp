@@ -147,6 +147,7 @@ TEST(SampleFromLogits, RowsOfManyBlocks) {
   for (const DType dtype : {DType::f32, DType::bf16}) {
     for (const FilterOrder order : {FilterOrder::top_k_first, FilterOrder::joint}) {
       check_rows(20000, dtype, order, 9, 1);
+      check_rows(20000, dtype, order, 70, 0);  // a block each
       check_rows(128256, dtype, order, 9, 0);
       check_rows(151643, dtype, order, 2, 0);
     }

@@ -201,6 +201,32 @@ TEST(TopK, TransformsOfWindows) {
   check_transforms(2, 16500, 100, DType::f32, 1, true);
 }
 
+TEST(TopK, LengthsOfRequestsWithDrafts) {
+  constexpr int kLen = 40, kK = 6, kRequests = 4;
+  for (const int next_n : {1, 3}) {
+    for (const int ratio : {1, 4}) {
+      const int rows = kRequests * next_n;
+      const std::vector<double> flat = random_rows(rows * kLen, 9, 1);
+      const std::vector<std::int32_t> lengths = {9, 1, 500, 37};
+      const auto input = TestTensor::from(flat, {rows, kLen}, DType::f32);
+      const auto out = TestTensor::poisoned({rows, kK}, DType::i32);
+      const auto given = TestTensor::ints(lengths);
+      top_k(input, {}, out.view(),
+            {.lengths = given.view(), .next_n = next_n, .compress_ratio = ratio});
+      std::vector<double> expected;
+      for (int r = 0; r < rows; ++r) {
+        const int tokens = lengths[static_cast<std::size_t>(r / next_n)] - next_n + r % next_n + 1;
+        const int length =
+            std::clamp(static_cast<int>(std::floor(static_cast<double>(tokens) / ratio)), 0, kLen);
+        const std::vector<int> order =
+            reference_order(flat, r * kLen, {0, length}, TieBreak::lowest_index);
+        for (int j = 0; j < kK; ++j) expected.push_back(j < length ? order[std::size_t(j)] : -1);
+      }
+      EXPECT_EQ(out.values(), expected) << next_n << " " << ratio;
+    }
+  }
+}
+
 TEST(TopK, IndicesOutsideTheTableGiveMinusOne) {
   const auto input = TestTensor::from({1, 2, 3, 4, 4, 3, 2, 1}, {2, 4}, DType::f32);
   const auto table = TestTensor::from({10, 11, 12}, {1, 3}, DType::i32);
@@ -240,6 +266,17 @@ TEST(TopK, BadInputIsNamed) {
        ErrorCode::invalid_argument, "top_k: indices: got k = 0, expected at least 1"},
       {[&] { top_k(input, values.view(), {}, short_lengths); }, ErrorCode::invalid_argument,
        "top_k: lengths: got 2 in dimension 0 (shape [2]), expected 3 (one element a row)"},
+      {[&] { top_k(input, values.view(), {}, {.next_n = 3}); }, ErrorCode::invalid_argument,
+       "top_k: next_n: got 3, expected 1 without lengths"},
+      {[&] { top_k(input, values.view(), {}, {.lengths = two.view(), .next_n = 2}); },
+       ErrorCode::invalid_argument,
+       "top_k: next_n: got 2, expected a divisor of the 3 rows of "
+       "input"},
+      {[&] { top_k(input, values.view(), {}, {.lengths = two.view(), .next_n = 3}); },
+       ErrorCode::invalid_argument,
+       "top_k: lengths: got 2 in dimension 0 (shape [2]), expected 1 (one element next_n rows)"},
+      {[&] { top_k(input, values.view(), {}, {.lengths = three.view(), .compress_ratio = 0}); },
+       ErrorCode::invalid_argument, "top_k: compress_ratio: got 0, expected at least 1"},
       {[&] { top_k_ragged_transform(input, two, indices); }, ErrorCode::invalid_argument,
        "top_k_ragged_transform: offsets: got 2 in dimension 0 (shape [2]), expected 3 (one element "
        "a row)"},

@@ -16,12 +16,12 @@ def error(values, exact):
     return float((values - exact).norm() / exact.norm())
 
 
-@pytest.mark.parametrize("index", range(14))
+@pytest.mark.parametrize("index", range(16))
 def test_operator(monkeypatch, index):
     monkeypatch.setattr(elementwise_ops, "DEVICE", "cpu")
     torch.manual_seed(0)
     ops = elementwise_ops.small_ops()
-    assert len(ops) == 14
+    assert len(ops) == 16
     op = ops[index]
     inputs = op.make(3)
     exact = op.exact(*inputs)

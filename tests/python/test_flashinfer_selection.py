@@ -68,6 +68,29 @@ def test_top_k_transforms(torch):
     assert ragged[1:].tolist() == [[40, 41, 42, 43, -1], [-1] * 5]
 
 
+@pytest.mark.parametrize("next_n", [1, 2])
+def test_top_k_varlen(torch, next_n):
+    import quire.flashinfer as fi
+
+    x = torch.randn(3 * next_n, 40)
+    seq_lens = torch.tensor([17, 3, 99], dtype=torch.int32)
+    options = {"next_n": next_n, "compress_ratio": 2}
+    indices, none = fi.top_k_varlen(x, seq_lens, 5, **options)
+    assert none is None and indices.dtype == torch.int32
+    out = torch.empty_like(indices)
+    same, values = fi.top_k_varlen(x, seq_lens, 5, return_values=True, out_indices=out, **options)
+    assert same is out and torch.equal(out, indices)
+    for r in range(3 * next_n):
+        length = min(40, (int(seq_lens[r // next_n]) - next_n + r % next_n + 1) // 2)
+        expected = torch.topk(x[r, :length], min(5, length))
+        found = indices[r][indices[r] >= 0]
+        assert torch.equal(found.long(), expected.indices)
+        assert torch.equal(values[r, : len(found)], expected.values)
+        assert (values[r, len(found) :] == -torch.inf).all()
+    with pytest.raises(ValueError, match="backend: got 'none'"):
+        fi.top_k_varlen(x, seq_lens, 5, backend="none")
+
+
 def test_chain_speculative_sampling(torch):
     draft = torch.softmax(logits_of(torch, 6, 16).view(2, 3, 16), -1)
     target = torch.cat([draft, draft[:, :1]], 1)

@@ -192,6 +192,14 @@ FUNCTIONS = {
         "quant_scale_q=1.0, quant_scale_kv=1.0, page_size=16, kv_layout='NHD', q_rope_out=None, "
         "q_nope_out=None, enable_pdl=False"
     ),
+    "quantization.nvfp4_kv_dequantize": (
+        "fp4_data, block_scales, global_scale, output_dtype='bfloat16'"
+    ),
+    "quantization.nvfp4_kv_quantize": "input, global_scale",
+    "quantization.nvfp4_kv_dequantize_paged": (
+        "paged_kv_cache, kv_cache_sf, block_tables, seq_lens, k_scale, v_scale, output_k, "
+        "output_v, kv_layout='NHD'"
+    ),
     "quantization.packbits": "x, bitorder='big'",
     "quantization.segment_packbits": "x, indptr, bitorder='big'",
     "concat_ops.concat_mla_k": "k, k_nope, k_rope",
@@ -242,6 +250,10 @@ FUNCTIONS = {
         "page_table_row_starts=None, page_size=1, out=None, out_raw_indices=None"
     ),
     "topk.top_k_ragged_transform": f"input, offsets, lengths, k, {TOPK_TAIL}, row_starts=None",
+    "topk.top_k_varlen": (
+        "logits, seq_lens, top_k, pre_idx=None, compress_ratio=1, next_n=1, return_values=False, "
+        "out_indices=None, out_values=None, backend='auto', load_balance=True, workspace=None"
+    ),
     "logits_processor.LogitsPipe.__init__": (
         "self, processors, compile=True, input_type=None, custom_fusion_rules=None, "
         "custom_validity_checks=None"
@@ -312,3 +324,15 @@ def test_aliases(kind):
     cls = getattr(fi, f"{kind}WithPagedKVCacheWrapper")
     assert cls.begin_forward is cls.plan
     assert callable(cls.run_return_lse)
+
+
+def test_absent_names_say_why():
+    from quire.flashinfer._absent import REASONS
+
+    for name, reason in REASONS.items():
+        assert not hasattr(fi, name)
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'") as caught:
+            getattr(fi, name)
+        assert str(caught.value).endswith(reason)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'$"):
+        fi.nothing  # noqa: B018

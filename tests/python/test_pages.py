@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import quire
 
 RNG = np.random.default_rng(15)
@@ -18,6 +19,20 @@ def test_copy_gather_scatter(mutable_lib):
     quire.scatter_pages(out, lib.array(np.array([1, 4]), "int64"), pool)
     values[[1, 4]] = values[[2, 0]]
     np.testing.assert_array_equal(lib.numpy(pool), values)
+
+
+def test_copy_in_all_pools(mutable_lib):
+    lib = mutable_lib
+    values = [RNG.standard_normal((6, 4, 2, 8)).astype(np.float32) for _ in range(3)]
+    pools = [lib.array(x, "float32") for x in values]
+    quire.copy_pages(pools, *(lib.array(np.array(x), "int32") for x in ([3, 0], [5, 2])))
+    for pool, x in zip(pools, values):
+        x[[5, 2]] = x[[3, 0]]
+        np.testing.assert_array_equal(lib.numpy(pool), x)
+    with pytest.raises(ValueError, match=r"pools\[1\]: got shape \[5, 4, 2, 8\]"):
+        quire.copy_pages(
+            [pools[0], pools[1][:5]], *(lib.array(np.array([x]), "int32") for x in (0, 1))
+        )
 
 
 def test_concat_mla_k(lib):

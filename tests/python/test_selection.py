@@ -111,6 +111,26 @@ def test_logits_processors(lib, close):
     close(got[bits], expected[bits], 1e-5)
 
 
+def test_sample_processed(lib):
+    logits = lib.array(RNG.standard_normal((6, 70)), "float32")
+    processors = {
+        "bias_ids": lib.array(np.array([[3, -1]] * 6), "int32"),
+        "bias_values": lib.array(np.array([[1.5, 9]] * 6), "float32"),
+        "output_counts": lib.array(RNG.integers(0, 3, (6, 70)), "int32"),
+        "repetition_penalty": 1.2,
+        "presence_penalty": 0.5,
+        "frequency_penalty": lib.array(np.full(6, 0.25), "float32"),
+        "allowed_mask": lib.array(RNG.integers(-(2**31), 2**31, (6, 3)), "int32"),
+    }
+    temperature = lib.array(np.array([1, 0, 0.5, 2, 1, 1]), "float32")
+    options = {"top_k": 9, "top_p": 0.9, "seed": 3, "return_valid": True, "return_log_probs": True}
+    processed = quire.apply_logits_processors(logits, **processors)
+    expected = quire.sample_from_logits(processed, temperature=temperature, **options)
+    got = quire.sample_processed(logits, temperature=temperature, **processors, **options)
+    for a, b in zip(got, expected):
+        np.testing.assert_array_equal(lib.numpy(a), lib.numpy(b))
+
+
 def test_speculative_sampling(lib):
     draft, target = distribution(5, 3, 16), distribution(5, 4, 16)
     draft_ids = RNG.integers(0, 16, (5, 3)).astype(np.int32)

@@ -5,6 +5,8 @@ find this package. An option that is accepted by name but not built raises NotIm
 says which; what else differs is in the docstrings and in docs/python.md.
 """
 
+from typing import Any
+
 from . import (
     activation,
     cascade,
@@ -19,6 +21,7 @@ from . import (
     sampling,
     topk,
 )
+from ._absent import REASONS as _REASONS
 from .activation import gelu_and_mul, gelu_tanh_and_mul, silu_and_mul
 from .cascade import merge_state, merge_state_in_place, merge_states
 from .decode import (
@@ -49,7 +52,13 @@ from .prefill import (
     single_prefill_with_kv_cache,
     single_prefill_with_kv_cache_return_lse,
 )
-from .quantization import packbits, segment_packbits
+from .quantization import (
+    nvfp4_kv_dequantize,
+    nvfp4_kv_dequantize_paged,
+    nvfp4_kv_quantize,
+    packbits,
+    segment_packbits,
+)
 from .rope import (
     apply_llama31_rope,
     apply_llama31_rope_inplace,
@@ -84,10 +93,17 @@ from .topk import (
     top_k,
     top_k_page_table_transform,
     top_k_ragged_transform,
+    top_k_varlen,
 )
 
 __version__ = "0.6.18"
 """The FlashInfer release whose signatures these are; engines compare it."""
+
+
+def __getattr__(name: str) -> Any:
+    reason = f": {_REASONS[name]}" if name in _REASONS else ""
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{reason}")
+
 
 __all__ = [
     "BatchDecodeWithPagedKVCacheWrapper",
@@ -130,6 +146,9 @@ __all__ = [
     "min_p_sampling_from_probs",
     "mla_rope_quantize_fp8",
     "norm",
+    "nvfp4_kv_dequantize",
+    "nvfp4_kv_dequantize_paged",
+    "nvfp4_kv_quantize",
     "packbits",
     "page",
     "prefill",
@@ -156,6 +175,7 @@ __all__ = [
     "top_k_sampling_from_probs",
     "top_k_top_p_sampling_from_logits",
     "top_k_top_p_sampling_from_probs",
+    "top_k_varlen",
     "top_p_renorm_probs",
     "top_p_sampling_from_probs",
     "topk",

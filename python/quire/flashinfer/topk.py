@@ -8,7 +8,7 @@ k is 2,048 at most: NotImplementedError beyond. Raises ValueError, TypeError.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Optional, Tuple
+from typing import Any, Optional, Tuple
 
 from .. import topk as _topk
 from .._arrays import Array, arrays_of
@@ -93,3 +93,39 @@ def top_k_ragged_transform(
     (from row_starts[i]), ascending, then -1."""
     windows = {"row_starts": _i32(row_starts), "tie_break": _tie_break(tie_break)}
     return _topk.top_k_ragged_transform(input, _i32(offsets), _i32(lengths), k, **windows)
+
+
+def top_k_varlen(
+    logits: Array,
+    seq_lens: Array,
+    top_k: int,
+    pre_idx: Optional[Array] = None,
+    compress_ratio: int = 1,
+    next_n: int = 1,
+    return_values: bool = False,
+    out_indices: Optional[Array] = None,
+    out_values: Optional[Array] = None,
+    backend: str = "auto",
+    load_balance: bool = True,
+    workspace: Any = None,
+) -> Tuple[Array, Optional[Array]]:
+    """(int32 indices ``[n, top_k]``, values or None) of the largest of each row's first
+    ``(seq_len - next_n + j + 1) // compress_ratio`` elements, sorted; -1 and -inf behind the
+    last.
+
+    logits: ``[n, len]``; seq_lens: int32 ``[n / next_n]``. The hint pre_idx, backend, load_balance
+    and workspace choose nothing. Raises ValueError, TypeError.
+    """
+    names = ("auto", "radix", "gvr", "radix_cutlass")
+    if backend not in names:
+        raise ValueError(f"top_k_varlen: backend: got {backend!r}, expected one of {names}")
+    values, indices = _topk.top_k(
+        logits,
+        top_k,
+        lengths=seq_lens,
+        next_n=next_n,
+        compress_ratio=compress_ratio,
+        values=out_values if return_values else None,
+        indices=out_indices,
+    )
+    return indices, values if return_values else None
