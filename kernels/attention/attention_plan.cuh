@@ -107,9 +107,9 @@ struct DevicePlan {
   // Boundaries that do not cut; returns the cost of the busiest worker.
   i64 place_starts() const {
     const i64 total = head().cost * p.line.num_kv_heads;
+    const int active = line_workers(p.line.num_workers, p.line.num_kv_heads);
     const auto start = [&](int w) {
-      const LinePlace place =
-          line_place(p.line, p.sums, line_boundary(total, p.line.num_workers, w));
+      const LinePlace place = line_place(p.line, p.sums, line_boundary(total, active, w));
       return line_start(p.line, p.sums, tile_of(place.request), place);
     };
     i64 longest = 0;

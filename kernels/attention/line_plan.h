@@ -159,6 +159,14 @@ constexpr i32 line_request(const LineSums* sums, i32 batch_size, T LineSums::* f
   return low;
 }
 
+// Of so many workers, those that share the line: as many for each head, when that leaves few idle.
+// Then the parts of one request's tokens that belong to different heads are read at the same time:
+// they are neighbours in memory, and its rows are opened once.
+constexpr i32 line_workers(i32 workers, i32 num_kv_heads) {
+  const i32 rest = workers % num_kv_heads;
+  return 16 * rest <= workers ? workers - rest : workers;
+}
+
 // Workers that get something where tiles are cut: not more than leaves each a few steps. Where all
 // tiles are equally long, so many that none has parts of two tiles, unless that takes longer than
 // to merge a second time.
@@ -166,9 +174,10 @@ constexpr i32 line_cut_workers(const LineProblem& p, const LineSums& head) {
   const i64 total = head.cost * p.num_kv_heads;
   const i64 tiles = static_cast<i64>(head.tiles) * p.num_kv_heads;
   const i64 enough = total / (static_cast<i64>(kSmallestLineSteps) * p.tile_kv);
-  const i32 most = enough < 1               ? 1
-                   : enough < p.num_workers ? static_cast<i32>(enough)
-                                            : p.num_workers;
+  const i32 useful = enough < 1               ? 1
+                     : enough < p.num_workers ? static_cast<i32>(enough)
+                                              : p.num_workers;
+  const i32 most = line_workers(useful, p.num_kv_heads);
   if (head.longest * head.tiles != head.cost || tiles > most) return most;
   const i32 even = static_cast<i32>(most - most % tiles);
   const i64 slower = total / even - total / most;

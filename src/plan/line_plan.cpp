@@ -87,10 +87,11 @@ std::int64_t LinePlan::place_starts(const AttentionProblem& problem) {
   const LineSums& head = sums_.back();
   if (head.tiles == 0) return 0;
   const std::int64_t total = head.cost * line_.num_kv_heads;
+  const std::int32_t active = kernels::line_workers(line_.num_workers, line_.num_kv_heads);
   std::int64_t longest = 0, previous = 0;
   for (std::int32_t w = 1; w <= line_.num_workers; ++w) {
     const kernels::LinePlace place =
-        line_place(line_, sums_.data(), kernels::line_boundary(total, line_.num_workers, w));
+        line_place(line_, sums_.data(), kernels::line_boundary(total, active, w));
     const kernels::LineStart start =
         line_start(line_, sums_.data(), tile_of(line_, problem, place.request), place);
     worker_indptr_[static_cast<std::size_t>(w)] = start.item;
