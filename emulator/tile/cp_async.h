@@ -6,10 +6,6 @@
 
 namespace quire::tile {
 
-struct CachePolicy {};  // nothing here has a cache
-inline CachePolicy evict_first() { return {}; }
-inline CachePolicy evict_normal() { return {}; }
-
 inline void prefetch_to_l2(const void* p, emulator::Site site = emulator::here()) {
   emulator::check_global(p, 1, "prefetch_to_l2", site);
 }
@@ -23,11 +19,6 @@ inline void copy16(void* dst, const void* src, bool valid, emulator::Site site =
   auto* words = static_cast<u64*>(dst);
   words[0] = words[1] = ~0ull;
   emulator::queue_copy({dst, valid ? src : nullptr});
-}
-
-inline void copy16(void* dst, const void* src, bool valid, CachePolicy,
-                   emulator::Site site = emulator::here()) {
-  copy16(dst, src, valid, site);
 }
 
 inline void commit() { emulator::commit_copies(); }

@@ -7,6 +7,10 @@
 
 namespace quire::tile {
 
+struct CachePolicy {};  // nothing here has a cache
+inline CachePolicy evict_first() { return {}; }
+inline CachePolicy evict_normal() { return {}; }
+
 namespace tma {
 
 inline void prefetch_4d(const TensorMap& map, int, int, int, int,

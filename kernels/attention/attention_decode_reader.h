@@ -27,7 +27,7 @@ struct DecodeReader {
   const AttentionDecodeParams& params;
   const DecodeSmem<c> smem;
   const int warp;
-  const tile::CachePolicy policy;
+  const tile::CachePolicy policy;  // of boxes
   const int count;   // of the block's items
   int num_made = 0;  // items below it can be read
   int next_item = 0;
@@ -223,7 +223,7 @@ struct DecodeReader {
   __forceinline__ void copy(u8* dst, const void* tensor, bool valid, i64 offset, int chunk) const {
     const auto* src = static_cast<const u8*>(tensor) + (valid ? offset * kBytes + chunk * 16 : 0);
     if constexpr (c.aligned) {
-      tile::cp_async::copy16(dst, src, valid, policy);
+      tile::cp_async::copy16(dst, src, valid);
     } else {
       copy_chunk<false, tile::word_t<kBytes>>(dst, src, valid);
     }

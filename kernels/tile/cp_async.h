@@ -7,21 +7,6 @@ namespace quire::tile {
 
 inline u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
 
-// How L2 treats what a copy reads.
-struct CachePolicy {
-  u64 bits;
-};
-inline CachePolicy evict_first() {  // gone before everything else
-  CachePolicy y;
-  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(y.bits));
-  return y;
-}
-inline CachePolicy evict_normal() {
-  CachePolicy y;
-  asm("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(y.bits));
-  return y;
-}
-
 // Brings the line of an address to L2, without waiting.
 inline void prefetch_to_l2(const void* p) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(p) : "memory");
@@ -30,17 +15,12 @@ inline void prefetch_to_l2(const void* p) {
 namespace cp_async {
 
 // Copies 16 bytes, or writes 16 zero bytes when !valid; src must then still be a mapped address.
-// Both addresses are multiples of 16.
+// Both addresses are multiples of 16. There is no form with a cache hint: ptxas 13.0 encodes some
+// of those wrongly, and they stop as illegal instructions.
 inline void copy16(void* dst, const void* src, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(dst)), "l"(src),
                "r"(valid ? 16 : 0)
                : "memory");
-}
-inline void copy16(void* dst, const void* src, bool valid, CachePolicy policy) {
-  asm volatile(
-      "cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(shared_address(dst)),
-      "l"(src), "r"(valid ? 16 : 0), "l"(policy.bits)
-      : "memory");
 }
 // Closes a group of this thread's copies.
 inline void commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }

@@ -6,6 +6,21 @@
 
 namespace quire::tile {
 
+// How L2 treats what a copy reads.
+struct CachePolicy {
+  u64 bits;
+};
+inline CachePolicy evict_first() {  // gone before everything else
+  CachePolicy y;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(y.bits));
+  return y;
+}
+inline CachePolicy evict_normal() {
+  CachePolicy y;
+  asm("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(y.bits));
+  return y;
+}
+
 namespace tma {
 
 // Brings the box at element coordinates (c0 innermost) of a 4-D map to `dst` (aligned to 128 bytes,

@@ -37,7 +37,9 @@ BoxedTensor boxed_kv(const AttentionConfig& config, const AttentionParams& p, co
                                paged ? p.num_pages : 1},
                      .strides = {kv.token_stride, panel, kv.head_stride, kv.page_stride},
                      .box = {panel, tokens_of_a_copy(config, p.page_size), panels, 1, 1},
-                     .element_bytes = element_bytes};
+                     .element_bytes = element_bytes,
+                     // Not the next head's rows: another block reads them, at its own time.
+                     .l2_bytes = panels == 1 ? 128 : 256};
   if (p.total_kv == 0 && p.num_pages == 0) {
     // Nothing is there and no token of it is used; the map must be of some memory all the same.
     tensor.data = p.q;

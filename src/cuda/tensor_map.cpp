@@ -10,7 +10,7 @@ constexpr int kElementsOf8Bits = 0;   // CU_TENSOR_MAP_DATA_TYPE_UINT8
 constexpr int kElementsOf16Bits = 1;  // CU_TENSOR_MAP_DATA_TYPE_UINT16
 constexpr int kNoInterleave = 0;
 constexpr int kSwizzle128Bytes = 3;
-constexpr int kL2Promotion256Bytes = 3;
+constexpr int kL2Promotion128Bytes = 2, kL2Promotion256Bytes = 3;
 constexpr int kFillWithZeros = 0;
 constexpr int kStrideBytes = 16;  // a multiple
 
@@ -31,10 +31,11 @@ tile::TensorMap make_tensor_map(const BoxedTensor& tensor) {
   }
   tile::TensorMap map;
   const int type = tensor.element_bytes == 1 ? kElementsOf8Bits : kElementsOf16Bits;
+  const int promotion = tensor.l2_bytes == 128 ? kL2Promotion128Bytes : kL2Promotion256Bytes;
   check(driver().tensor_map_encode_tiled(&map, type, static_cast<std::uint32_t>(tensor.rank),
                                          const_cast<void*>(tensor.data), shape, strides, box,
                                          kElementStrides, kNoInterleave, kSwizzle128Bytes,
-                                         kL2Promotion256Bytes, kFillWithZeros),
+                                         promotion, kFillWithZeros),
         "cuTensorMapEncodeTiled");
   return map;
 }

@@ -25,7 +25,7 @@ TEST_F(AsyncCopies, GroupsLandInOrderAndInvalidChunksAreZero) {
     const TestTensor out = TestTensor::poisoned({16 * num_chunks}, DType::u8);
     run_primitive({.header = "async_copies.cuh",
                    .function = "copy_in_groups",
-                   .config = {.n = groups, .mode = groups % 3},
+                   .config = {.n = groups},
                    .params = {.a = a.view().data, .b = b.view().data, .out = out.view().data},
                    .threads = kThreads,
                    .smem_bytes = data.size()});

@@ -8,7 +8,6 @@ namespace quire::kernels {
 
 // out = a [n, 16 * threads] through shared memory, n groups in flight, each waited for when it is
 // the oldest. Chunks whose place in b (u8 [n, threads]) is 0 are not valid: they become zeros.
-// mode 1, 2: with a cache policy.
 template <PrimitiveConfig c>
 void copy_in_groups(const PrimitiveParams& p) {
   u8* smem = tile::shared_memory();
@@ -18,12 +17,7 @@ void copy_in_groups(const PrimitiveParams& p) {
   tile::prefetch_to_l2(a + 16 * thread);
   for (int group = 0; group < c.n; ++group) {
     const int chunk = group * threads + thread;
-    if constexpr (c.mode == 0) {
-      tile::cp_async::copy16(smem + 16 * chunk, a + 16 * chunk, valid[chunk] != 0);
-    } else {
-      const auto policy = c.mode == 1 ? tile::evict_first() : tile::evict_normal();
-      tile::cp_async::copy16(smem + 16 * chunk, a + 16 * chunk, valid[chunk] != 0, policy);
-    }
+    tile::cp_async::copy16(smem + 16 * chunk, a + 16 * chunk, valid[chunk] != 0);
     tile::cp_async::commit();
   }
   for (int group = 0; group < c.n; ++group) {
