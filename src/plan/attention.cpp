@@ -14,8 +14,7 @@ double item_cost(const kernels::WorkItem& item, const AttentionProblem& problem,
       static_cast<std::int32_t>(std::min<std::int64_t>(tile.tile_q, rows - item.q_begin));
   const TokenRange visible = visible_tokens(problem, item.request, item.q_begin, num_rows);
   const std::int64_t steps = visible_steps({item.kv_begin, item.kv_end}, visible, tile.tile_kv);
-  const std::uint32_t tokens =
-      cost_tokens(steps, tile.tile_kv, item.partial_row >= 0 ? num_rows : 0);
+  const std::uint32_t tokens = cost_tokens(steps, tile, item.partial_row >= 0 ? num_rows : 0);
   return static_cast<double>(tokens) / tile.tile_kv;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "attention/line_plan.h"
 #include "plan/limits.h"
 #include "quire/error.h"
 
@@ -58,8 +59,11 @@ std::int64_t visible_steps(TokenRange part, TokenRange visible, int tile_kv) {
   return (end - part.begin + tile_kv - 1) / tile_kv - (begin - part.begin) / tile_kv;
 }
 
-std::uint32_t cost_tokens(std::int64_t steps, int tile_kv, std::int32_t num_partial_rows) {
-  return static_cast<std::uint32_t>(steps * tile_kv + (tile_kv + 1) / 2 + num_partial_rows);
+std::uint32_t cost_tokens(std::int64_t steps, const AttentionTile& tile,
+                          std::int32_t num_partial_rows) {
+  return static_cast<std::uint32_t>(steps * tile.tile_kv +
+                                    kernels::item_start_cost(tile.tile_kv, tile.merges_itself) +
+                                    num_partial_rows);
 }
 
 }  // namespace quire::plan

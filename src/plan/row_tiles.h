@@ -34,10 +34,10 @@ TokenRange visible_tokens(const AttentionProblem& problem, std::int32_t request,
 // Steps of tile_kv tokens, counted from `part.begin`, that a kernel takes for the visible tokens.
 std::int64_t visible_steps(TokenRange part, TokenRange visible, int tile_kv);
 
-// Costs are in tokens: the time a worker takes for one K and V token of a full tile.
-//
-// An item costs its visible steps and half a step for its start and end. A partial row of floats is
-// as many bytes as one 16-bit K and V token, hence one token to write and one to read back.
-std::uint32_t cost_tokens(std::int64_t steps, int tile_kv, std::int32_t num_partial_rows);
+// In tokens, as in kernels/attention/line_plan.h: an item's visible steps, its start and end, and
+// its partial rows. One of floats is as many bytes as one 16-bit K and V token, hence one token to
+// write and one to read back.
+std::uint32_t cost_tokens(std::int64_t steps, const AttentionTile& tile,
+                          std::int32_t num_partial_rows);
 
 }  // namespace quire::plan
