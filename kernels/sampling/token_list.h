@@ -3,31 +3,9 @@
 #pragma once
 
 #include "sampling/row_search.h"
+#include "sampling/sort_list.h"
 
 namespace quire::kernels {
-
-// Descending; `size` elements, filled up with zeros to a power of two.
-template <int threads>
-inline void sort_list(u64* list, int size) {
-  int padded = 2;
-  while (padded < size) padded *= 2;
-  for (int i = size + tile::thread_index(); i < padded; i += threads) list[i] = 0;
-  tile::sync_diverged_block();
-  for (int run = 2; run <= padded; run *= 2) {
-    for (int step = run / 2; step > 0; step /= 2) {
-      for (int i = tile::thread_index(); i < padded / 2; i += threads) {
-        const int low = 2 * i - (i & (step - 1));
-        const bool descending = (low & run) == 0;
-        const u64 a = list[low], b = list[low + step];
-        if ((a < b) == descending) {
-          list[low] = b;
-          list[low + step] = a;
-        }
-      }
-      tile::sync_diverged_block();
-    }
-  }
-}
 
 constexpr u64 list_entry(u32 key, i32 index) { return join_words(key, ~static_cast<u32>(index)); }
 constexpr u32 entry_key(u64 entry) { return static_cast<u32>(entry >> 32); }
