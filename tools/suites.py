@@ -111,7 +111,12 @@ def emulated_suites(build_dir: pathlib.Path, **options) -> list[Suite]:
     for (room, device), gtest_filter in filters.items():
         env = {"GTEST_FILTER": gtest_filter, **options.get("env", {})}
         suites.append(cpp_suite(build_dir, room, device, **{**options, "env": env}))
-    suites.append(forced_suite(build_dir, "emulator90", "sm90", "-*f8*", options))
+    return suites
+
+
+def forced_suites(build_dir: pathlib.Path, **options) -> list[Suite]:
+    """Attention by kernels that others go before."""
+    suites = [forced_suite(build_dir, "emulator90", "sm90", "-*f8*", options)]
     # It has no queries of 8 bits.
     for device in ("emulator", "emulator90"):
         without_fp8_queries = "-*q_f8*:*decode_f8*:*mixed_f8*"
@@ -137,13 +142,15 @@ def forced_suite(
 
 def full_plan(build_dir: pathlib.Path) -> tuple[list[Build], list[Suite]]:
     sanitize = ROOT / "build" / "sanitize"
-    # The emulator runs kernels in the sanitized build only: what the other would find, it finds too.
+    # Kernels run in the sanitized build, which finds what the other would: but for those by force,
+    # of which most have run by then.
     emulated = {"shards": EMULATOR_SHARDS}
     sanitized = {"build": "sanitize", "env": SANITIZER_ENV}
     released = {"build": "release"}
     suites = [
         cpp_suite(sanitize, "ops", "emulator", **sanitized, **emulated),
         *emulated_suites(sanitize, **sanitized),
+        *forced_suites(build_dir, **released),
         cpp_suite(sanitize, "ops", "cpu", **sanitized),
         cpp_suite(sanitize, "examples", "cpu", **sanitized),
         *(cpp_suite(sanitize, room, "cpu", **sanitized) for room in CPU_ROOMS),
@@ -189,6 +196,7 @@ def tsan_plan(_build_dir: pathlib.Path) -> tuple[list[Build], list[Suite]]:
     suites = [
         cpp_suite(tsan, "ops", "emulator", build="tsan", shards=EMULATOR_SHARDS, timeout_s=1800),
         *emulated_suites(tsan, build="tsan", timeout_s=1800),
+        *forced_suites(tsan, build="tsan", timeout_s=1800),
     ]
     return [preset_build("tsan", "test_ops", "test_emulated")], suites
 
