@@ -7,7 +7,7 @@ export JOBS
 export CCACHE_BASEDIR := $(CURDIR)
 export CCACHE_NOHASHDIR := 1
 
-.PHONY: help demo test test-tsan test-gpu bench bench-gpu wheel format lint docs clean
+.PHONY: help demo test test-tsan test-kernels test-gpu bench bench-gpu wheel format lint docs clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -26,6 +26,10 @@ test: ## every test and check that needs no GPU; installs and builds what that n
 test-tsan: ## the kernels on the emulator under thread sanitizer
 	@tools/setup.sh test
 	@.venv/bin/python tools/run_tests.py tsan
+
+test-kernels: ## every listed kernel compiled for four architectures: no spills
+	@tools/setup.sh test
+	@.venv/bin/python tools/run_tests.py kernels
 
 test-gpu: ## the suites on a GPU, from a finished build in BUILD_DIR (see docs/testing.md)
 	@$(PYTHON) tools/run_tests.py gpu --build-dir $(BUILD_DIR)
