@@ -63,7 +63,10 @@ jit::KernelSpec row_spec(const RowKernel& kernel, const RowConfig& config, std::
   spec.params_type = kernel.params_type;
   spec.threads_per_block = config.threads;
   spec.cluster_blocks = config.cluster;
-  spec.min_blocks_per_sm = config.threads == kLongRowThreads ? kernel.min_blocks_per_sm : 1;
+  // Rows longer than a cluster holds are few, and weighed anew in every pass: that takes registers.
+  const bool too_long = config.cluster > 1 && !config.held;
+  spec.min_blocks_per_sm =
+      config.threads == kLongRowThreads && !too_long ? kernel.min_blocks_per_sm : 1;
   spec.dynamic_smem_bytes =
       static_cast<std::size_t>(row_memory_bytes(config, vocab) + kernel.own_bytes);
   return spec;
