@@ -186,8 +186,8 @@ void attention(int device_index, const AttentionConfig& planned, bool aligned,
     constexpr int kRows = kMergeThreads / 32;
     const auto row_blocks = static_cast<unsigned>((params.tile_rows + kRows - 1) / kRows);
     // Few of the tiles that there is room for are split.
-    const auto blocks =
-        std::min<std::int64_t>(params.num_merges, 4 * std::int64_t{params.num_workers});
+    const auto blocks = std::min<std::int64_t>(params.num_merges / params.num_levels,
+                                               4 * std::int64_t{params.num_workers});
     launch(kernel, static_cast<unsigned>(blocks), row_blocks, stream, params);
   }
 }
