@@ -271,6 +271,13 @@ std::vector<CascadeCase> all_cases() {
     c.shape.q_dtype = c.shape.kv_dtype = c.shape.o_dtype = DType::f16;
     c.shape.num_qo_heads = 8, c.shape.num_kv_heads = 1;
   });
+  CascadeCase many = decode_case("decode_many");  // enough rows for the Hopper kernel
+  many.levels = {{{20, 2}, {is_emulated() ? 144 : 1440, 32}}, {{}, {}}};
+  for (int r = 0; r < 22; ++r) {
+    many.levels[1].qo_lens.push_back(1);
+    many.levels[1].kv_lens.push_back(1 + r * 7 % 40);
+  }
+  cases.push_back(many);
   add(append_case("append_not_causal"), [](AttentionCase& c) { c.causal = false; });
   add(append_case("append_hint"), [](AttentionCase& c) { c.plan.causal = true; });
   add(append_case("append_split"), [](AttentionCase& c) { c.plan.fixed_split_size = 32; });
