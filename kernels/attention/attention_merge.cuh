@@ -1,8 +1,9 @@
-// Joins the partial results of split KV (Dao et al. 2023, "Flash-Decoding"), and those of the levels
-// of a cascade.
+// Joins the partial results of split KV (Dao et al. 2023, "Flash-Decoding"), and those of the
+// levels of a cascade.
 //
 // Grid:   any number by ceil(tile_rows / 4).
-// Block:  4 warps; warp w of block (i, j) joins row 4 j + w of items i, i + grid, …; in a cascade of
+// Block:  4 warps; warp w of block (i, j) joins row 4 j + w of items i, i + grid, …; in a cascade
+// of
 //         num_levels items at a time.
 // Smem:   none.
 // Output: out and lse of every row of every item; 0 and -inf where an item has no parts, NaN where

@@ -11,9 +11,9 @@ struct WorkTile {
   int q_begin, num_rows;  // packed rows
   int first_q_row;        // row of q, out and lse of the request's token 0
   int qo_len, kv_len;     // qo_len: of the rows that are among the tokens: none in a group
-  int kv_begin, kv_end;  // tokens some row of the tile may see
-  int kv_available;      // tokens that are there, of the request's kv_len
-  int kv_base;           // first entry of kv_indices, or first row of ragged k and v
+  int kv_begin, kv_end;   // tokens some row of the tile may see
+  int kv_available;       // tokens that are there, of the request's kv_len
+  int kv_base;            // first entry of kv_indices, or first row of ragged k and v
   int partial_row;
 
   // Absolute position of the token of packed row p: it sees kv tokens up to this under causal. Less

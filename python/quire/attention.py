@@ -263,7 +263,7 @@ class BatchAttention:
         Each other level's groups are runs of neighbours of the next level; one that shares nothing
         has no pages. :func:`quire.find_cascade` finds them. causal of a run is among the tokens of
         the last level; rows see all those of the other levels. kind, dry_run, stream: as there.
-        Raises as plan() does, and NotImplementedError after :meth:`reserve` and for batch_invariant,
+        Raises as plan() does, and NotImplementedError after :meth:`reserve`, for batch_invariant,
         window_left and variant; run() does for window_left, alibi_slopes and custom_mask.
         """
         op = "attention.plan_cascade"
@@ -274,7 +274,9 @@ class BatchAttention:
             if len(level) != len(names):
                 raise ValueError(f"{op}: levels: got {len(level)} arrays, expected {len(names)}")
             arrays += [
-                self._plan_indices(array) if name == "kv_indices" else to_host_int32(array, op, name)
+                self._plan_indices(array)
+                if name == "kv_indices"
+                else to_host_int32(array, op, name)
                 for name, array in zip(names, level)
             ]
         if stream is None:

@@ -27,7 +27,8 @@ using Levels = std::span<const MergeItem>;  // of the same rows
 template <class F>
 void for_each_part(Levels levels, std::int64_t r, F&& f) {
   for (const MergeItem& item : levels) {
-    for (std::int64_t s = 0; s < item.num_parts; ++s) f(item.partial_row + s * item.part_stride + r);
+    for (std::int64_t s = 0; s < item.num_parts; ++s)
+      f(item.partial_row + s * item.part_stride + r);
   }
 }
 

@@ -17,11 +17,10 @@ constexpr std::int64_t kMaxInt32 = std::numeric_limits<std::int32_t>::max();
 // Every boundary of a level is one of the next.
 void check_groups(const AttentionLengths& groups, const AttentionLengths& next, std::size_t level) {
   if (groups.total_q() != next.total_q()) {
-    check::fail(
-        kOp, "qo_indptr",
-        fmt::format("{} rows of level {}, {} of level {}", groups.total_q(), level, next.total_q(),
-                    level + 1),
-        "the same number");
+    check::fail(kOp, "qo_indptr",
+                fmt::format("{} rows of level {}, {} of level {}", groups.total_q(), level,
+                            next.total_q(), level + 1),
+                "the same number");
   }
   for (std::size_t g = 0; g < groups.qo_indptr.size(); ++g) {
     const std::int32_t boundary = groups.qo_indptr[g];
@@ -54,7 +53,9 @@ void append(const AttentionLengths& level, AttentionLengths& all) {
     all.kv_lens.push_back(0);
   }
   all.first_requests.push_back(static_cast<std::int32_t>(all.qo_lens.size()));
-  const auto join = [](auto& to, const auto& from) { to.insert(to.end(), from.begin(), from.end()); };
+  const auto join = [](auto& to, const auto& from) {
+    to.insert(to.end(), from.begin(), from.end());
+  };
   join(all.qo_indptr, level.qo_indptr);
   join(all.qo_lens, level.qo_lens);
   join(all.kv_lens, level.kv_lens);

@@ -23,20 +23,20 @@ void CascadeRows::find(std::span<const std::int32_t> first_requests, std::span<R
   num_levels_ = first_requests.size();
   parts_.clear();
   num_rows_.clear();
-  std::vector<Part> at;  // the next row of each level
+  next_.clear();
   for (const std::int32_t first : first_requests) {
     const auto tile = std::ranges::lower_bound(tiles, first, {}, &RowTile::request);
-    at.push_back({static_cast<std::int32_t>(tile - tiles.begin()), 0});
+    next_.push_back({static_cast<std::int32_t>(tile - tiles.begin()), 0});
   }
-  while (static_cast<std::size_t>(at.back().tile) < tiles.size()) {
+  while (static_cast<std::size_t>(next_.back().tile) < tiles.size()) {
     std::int32_t rows = std::numeric_limits<std::int32_t>::max();
-    for (const Part& part : at) {
+    for (const Part& part : next_) {
       rows = std::min(rows, tiles[static_cast<std::size_t>(part.tile)].num_rows - part.first_row);
     }
     num_rows_.push_back(rows);
-    parts_.insert(parts_.end(), at.begin(), at.end());
-    mark_joined(at, tiles);
-    for (Part& part : at) {
+    parts_.insert(parts_.end(), next_.begin(), next_.end());
+    mark_joined(next_, tiles);
+    for (Part& part : next_) {
       part.first_row += rows;
       if (part.first_row < tiles[static_cast<std::size_t>(part.tile)].num_rows) continue;
       part = {part.tile + 1, 0};

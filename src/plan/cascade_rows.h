@@ -31,6 +31,7 @@ class CascadeRows {
 
  private:
   std::size_t num_levels_ = 0;
+  std::vector<Part> next_;              // [levels], the next row of each, while finding
   std::vector<Part> parts_;             // [segments, levels]
   std::vector<std::int32_t> num_rows_;  // [segments]
 };

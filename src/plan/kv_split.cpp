@@ -138,9 +138,9 @@ class Splitter {
     for (std::int32_t i = 0; i < n; ++i) {
       const TokenRange tokens = part_tokens(row_tile, n, i, fixed_split_size_, tile_.tile_kv);
       const std::int64_t part_steps = visible_steps(tokens, row_tile.visible, tile_.tile_kv);
-      split.jobs.push_back({cost_tokens(part_steps, tile_, row_tile.is_partial(n) ? row_tile.num_rows : 0),
-                            static_cast<std::int32_t>(split.parts.size()), 0,
-                            problem_.num_kv_heads});
+      split.jobs.push_back(
+          {cost_tokens(part_steps, tile_, row_tile.is_partial(n) ? row_tile.num_rows : 0),
+           static_cast<std::int32_t>(split.parts.size()), 0, problem_.num_kv_heads});
       split.parts.push_back({t, i});
     }
   }

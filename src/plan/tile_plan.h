@@ -1,5 +1,5 @@
-// Planning where requests have several tiles of packed rows, or levels: parts of tiles, longest first, in
-// sections whose K and V stay in the cache, each to the least loaded worker.
+// Planning where requests have several tiles of packed rows, or levels: parts of tiles, longest
+// first, in sections whose K and V stay in the cache, each to the least loaded worker.
 #pragma once
 
 #include <cstdint>

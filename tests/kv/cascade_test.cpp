@@ -104,10 +104,8 @@ RC_GTEST_PROP(Cascade, RunsAreMaximal, ()) {
     const auto shareable = [&](const Ints& pages, int request) {
       const auto i = static_cast<std::size_t>(request);
       const int full = static_cast<int>(pages.size()) * batch.page_size;
-      const int kv_len =
-          pages.empty() ? 0 : full - batch.page_size + batch.table.last_page_len[i];
-      return std::max(0, kv_len - (batch.qo_indptr[i + 1] - batch.qo_indptr[i])) /
-             batch.page_size;
+      const int kv_len = pages.empty() ? 0 : full - batch.page_size + batch.table.last_page_len[i];
+      return std::max(0, kv_len - (batch.qo_indptr[i + 1] - batch.qo_indptr[i])) / batch.page_size;
     };
     int same = 0;
     const int most = std::min(shareable(a, r), shareable(b, r + 1));
@@ -152,8 +150,8 @@ TEST(Cascade, LevelsAsDeepAsTheTree) {
   batch.add(1, {1, 2, 3, 4, 11}, 1);
   batch.add(1, {1, 2, 5, 6, 12}, 1);
   batch.add(1, {1, 2, 5, 6, 13}, 1);
-  const auto levels = find_cascade(batch.qo_indptr, batch.table, 4,
-                                   {.min_shared_tokens = 8, .max_levels = 9});
+  const auto levels =
+      find_cascade(batch.qo_indptr, batch.table, 4, {.min_shared_tokens = 8, .max_levels = 9});
   ASSERT_EQ(levels.size(), 3u);
   EXPECT_EQ(levels[0].table.indices, (Ints{1, 2}));
   EXPECT_EQ(levels[0].qo_indptr, (Ints{0, 4}));

@@ -97,12 +97,11 @@ struct Part {
 // The rows that an item leaves results of, from its partial row on where it has one.
 std::vector<Part> parts_of(const Input& in, const std::vector<int>& first, const WorkItem& item) {
   const auto r = static_cast<std::size_t>(item.request);
-  const int rows =
-      std::min(in.tile.tile_q, in.qo_lens[r] * in.problem.group_size - item.q_begin);
+  const int rows = std::min(in.tile.tile_q, in.qo_lens[r] * in.problem.group_size - item.q_begin);
   std::vector<Part> parts;
   for (int i = 0; i < rows; ++i) {
-    parts.push_back({item.kv_head, first[r] + item.q_begin + i, item.request, item.kv_begin,
-                     item.kv_end});
+    parts.push_back(
+        {item.kv_head, first[r] + item.q_begin + i, item.request, item.kv_begin, item.kv_end});
   }
   return parts;
 }
@@ -144,8 +143,7 @@ void expect_all_tokens(const Input& in, const std::vector<int>& first, int row,
   std::map<int, std::vector<std::pair<int, int>>> ranges;
   for (const Part& part : parts) ranges[part.request].push_back({part.kv_begin, part.kv_end});
   for (std::size_t r = 0; r < in.qo_lens.size(); ++r) {
-    const bool has_row =
-        row >= first[r] && row < first[r] + in.qo_lens[r] * in.problem.group_size;
+    const bool has_row = row >= first[r] && row < first[r] + in.qo_lens[r] * in.problem.group_size;
     auto& of_request = ranges[static_cast<int>(r)];
     std::ranges::sort(of_request);
     int at = 0;
@@ -175,9 +173,9 @@ RC_GTEST_PROP(CascadePlan, EveryRowGetsEveryTokenOfItsGroupsOnce, ()) {
   }
   add_merges(in, first, plan, partials, written);
   RC_ASSERT(std::ranges::all_of(partials, [](const auto& p) { return p.empty(); }));
-  const int rows = std::accumulate(in.qo_lens.begin() + in.first_requests.back(),
-                                   in.qo_lens.end(), 0) *
-                   in.problem.group_size;
+  const int rows =
+      std::accumulate(in.qo_lens.begin() + in.first_requests.back(), in.qo_lens.end(), 0) *
+      in.problem.group_size;
   RC_ASSERT(static_cast<int>(written.size()) == rows * in.problem.num_kv_heads);
   for (const auto& [head_and_row, places] : written) {
     RC_ASSERT(places.size() == 1u);
@@ -219,8 +217,9 @@ TEST(CascadePlan, SharedPrefixIsReadOnceATile) {
 TEST(CascadePlan, LevelsWithoutTokensCostNothing) {
   const std::vector<std::int32_t> qo_lens{3, 0, 1, 2}, kv_lens{0, 0, 40, 50};
   const std::vector<std::int32_t> first_requests{0, 2};
-  const AttentionPlan plan = plan_attention(
-      {.qo_lens = qo_lens, .kv_lens = kv_lens, .first_requests = first_requests}, {.num_workers = 2});
+  const AttentionPlan plan =
+      plan_attention({.qo_lens = qo_lens, .kv_lens = kv_lens, .first_requests = first_requests},
+                     {.num_workers = 2});
   EXPECT_TRUE(plan.merges.empty());
   EXPECT_EQ(plan.num_partial_rows, 0);
   EXPECT_EQ(plan.items.size(), 2u);
