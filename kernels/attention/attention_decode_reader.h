@@ -28,8 +28,8 @@ struct DecodeReader {
   const DecodeSmem<c> smem;
   const int warp;
   const tile::CachePolicy policy;  // of boxes
-  const int count;   // of the block's items
-  int num_made = 0;  // items below it can be read
+  const int count;                 // of the block's items
+  int num_made = 0;                // items below it can be read
   int next_item = 0;
   // Of item next_item - 1: tiles of this warp that are still to be looked up, from `token` on.
   int tiles_left = 0, token = 0, kv_head = 0, kv_base = 0, kv_available = 0;

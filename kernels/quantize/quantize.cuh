@@ -34,8 +34,7 @@ class QuantizeTile {
  public:
   QuantizeTile(const QuantizeParams& p, TilePlace place, int lane, bool live) : lane_(lane) {
     const i64 row = place.down * p.tile_rows, col = place.across * p.tile_cols;
-    const int rows =
-        c.one_row ? 1 : static_cast<int>(tile::min_of<i64>(p.tile_rows, p.rows - row));
+    const int rows = c.one_row ? 1 : static_cast<int>(tile::min_of<i64>(p.tile_rows, p.rows - row));
     vecs_per_row_ = static_cast<int>(tile::min_of<i64>(p.tile_cols, p.cols - col)) / kVec;
     num_vecs_ = live ? rows * vecs_per_row_ : 0;
     input_ = static_cast<const T*>(p.input) + row * p.input_stride + col;
