@@ -33,6 +33,7 @@ inline bool parts_fit(const AttentionParams& p, const MergeItem& item, int num_r
 // lse of row `row` of the items over all their parts, base 2. Every lane gets it.
 inline float joined_lse(const AttentionParams& p, const MergeItem* items, int row) {
   float m = tile::kNegInf;
+#pragma unroll 1
   for (int l = 0; l < p.num_levels; ++l) {
     const MergeItem item = items[l];
     for (int s = tile::lane_index(); s < item.num_parts; s += 32) {
@@ -42,6 +43,7 @@ inline float joined_lse(const AttentionParams& p, const MergeItem* items, int ro
   m = tile::warp::max<32>(m);
   if (m == tile::kNegInf) return m;
   float sum = 0.f;
+#pragma unroll 1
   for (int l = 0; l < p.num_levels; ++l) {
     const MergeItem item = items[l];
     for (int s = tile::lane_index(); s < item.num_parts; s += 32) {
@@ -51,10 +53,12 @@ inline float joined_lse(const AttentionParams& p, const MergeItem* items, int ro
   return m + tile::log2_approx(tile::warp::sum<32>(sum));
 }
 
-// Adds eight columns of the row's parts in one item.
+// Adds eight columns of the row's parts in one item. Unrolled, the kernel takes 72 registers,
+// not 56.
 template <AttentionConfig c>
 inline void add_parts(const AttentionParams& p, const MergeItem& item, int row, int col, float lse,
                       float (&o)[8]) {
+#pragma unroll 1
   for (int s = 0; s < item.num_parts; ++s) {
     const i64 part = partial_row_of(item, s, row);
     float weight = 1.f;
@@ -79,6 +83,7 @@ inline void merge_rows(const AttentionParams& p, const MergeItem* items) {
       static_cast<u32>(item.kv_head) >= static_cast<u32>(p.num_kv_heads) || item.q_begin < 0) {
     return;
   }
+#pragma unroll 1
   for (int l = 0; l < p.num_levels; ++l) {
     if (!parts_fit(p, items[l], item.num_rows)) return;
   }
@@ -96,6 +101,7 @@ inline void merge_rows(const AttentionParams& p, const MergeItem* items) {
 #pragma unroll
       for (int x = 0; x < 8; ++x) o[x] = lse;
     }
+#pragma unroll 1
     for (int l = 0; lse > tile::kNegInf && l < p.num_levels; ++l) {
       add_parts<c>(p, items[l], row, col, lse, o);
     }
