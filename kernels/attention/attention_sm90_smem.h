@@ -185,15 +185,16 @@ __forceinline__ void look_up(const AttentionSm90Params& params, int index, Sm90I
   t.first_token = t.q_begin / p.group_size;
   t.first_head = t.q_begin % p.group_size;
   t.group_reciprocal = ((1 << 20) + p.group_size - 1) / p.group_size;
+  const int before_rows = t.kv_len - t.qo_len;  // tokens before those of q
 #pragma unroll 1
   for (int i = 0; i < sm90_layout(c).consumers; ++i) {
     const int first = tile::min_of(64 * i, t.num_rows - 1);
     const int last = tile::min_of(64 * i + 64, t.num_rows) - 1;
     int begin = 0, end = t.kv_end;
     if (p.causal)
-      end = tile::min_of(end, t.before_rows + packed_row(t, first, p.group_size).token + 1);
+      end = tile::min_of(end, before_rows + packed_row(t, first, p.group_size).token + 1);
     if (p.window_left >= 0) {
-      const int position = t.before_rows + packed_row(t, last, p.group_size).token;
+      const int position = before_rows + packed_row(t, last, p.group_size).token;
       begin = position > p.window_left ? position - p.window_left : 0;
     }
     if (p.custom_mask || Logits<c>::natural(p)) end = 0;

@@ -24,7 +24,7 @@ struct Mask {
 
   // The tokens that token `q_token` of the request sees, before the custom mask.
   Range visible(int q_token) const {
-    const i64 position = static_cast<i64>(t.before_rows) + q_token;
+    const i64 position = static_cast<i64>(t.kv_len) - t.qo_len + q_token;
     Range r{0, t.kv_end};
     if (p.causal && position < r.end) r.end = static_cast<int>(tile::max_of<i64>(position + 1, 0));
     if (p.window_left >= 0 && position > p.window_left) {

@@ -32,8 +32,8 @@ inline QueryRow query_row(const AttentionParams& p, const WorkTile& t, int tile_
   const int token = packed / p.group_size;
   return {.request = t.request,
           .token = token,
-          .position = t.before_rows + token,
-          .qo_len = t.kv_len - t.before_rows,
+          .position = t.kv_len - t.qo_len + token,
+          .qo_len = t.qo_len,
           .kv_len = t.kv_len,
           .qo_head = t.kv_head * p.group_size + packed % p.group_size,
           .kv_head = t.kv_head};

@@ -10,17 +10,16 @@ struct WorkTile {
   int request, kv_head;
   int q_begin, num_rows;  // packed rows
   int first_q_row;        // row of q, out and lse of the request's token 0
-  int kv_len;
-  int before_rows;       // tokens before those of the rows: kv_len - qo_len, in a group kv_len
-  int kv_begin, kv_end;  // tokens some row of the tile may see
-  int kv_available;      // tokens that are there, of the request's kv_len
-  int kv_base;           // first entry of kv_indices, or first row of ragged k and v
+  int qo_len, kv_len;     // qo_len: of the rows that are among the tokens: none in a group
+  int kv_begin, kv_end;   // tokens some row of the tile may see
+  int kv_available;       // tokens that are there, of the request's kv_len
+  int kv_base;            // first entry of kv_indices, or first row of ragged k and v
   int partial_row;
 
   // Absolute position of the token of packed row p: it sees kv tokens up to this under causal. Less
   // than kv_len, but in a group.
   int position(int packed_row, int group_size) const {
-    return before_rows + packed_row / group_size;
+    return kv_len - qo_len + packed_row / group_size;
   }
 };
 
@@ -40,15 +39,15 @@ inline WorkTile make_work_tile(const AttentionParams& p, const WorkItem& item, i
   t.q_begin = item.q_begin;
   t.first_q_row = min_of(max_of(p.qo_indptr[t.request], 0), p.total_q);
   const int last_q_row = min_of(max_of(p.qo_indptr[t.request + 1], t.first_q_row), p.total_q);
-  const int qo_len = last_q_row - t.first_q_row;
-  const int rows = static_cast<int>(static_cast<u32>(qo_len) * static_cast<u32>(p.group_size));
+  t.qo_len = last_q_row - t.first_q_row;
+  const int rows = static_cast<int>(static_cast<u32>(t.qo_len) * static_cast<u32>(p.group_size));
   t.num_rows = min_of(max_of(rows, t.q_begin) - t.q_begin, tile_q);
+  if (t.request < p.num_groups) t.qo_len = 0;
   t.partial_row = item.partial_row;
   if (t.partial_row >= 0 && t.partial_row > p.num_partial_rows - t.num_rows) t.num_rows = 0;
 
   t.kv_base = p.kv_indptr[t.request];
   t.kv_len = max_of(p.kv_lens[t.request], 0);
-  t.before_rows = t.request < p.num_groups ? t.kv_len : t.kv_len - qo_len;
   const i64 available = p.page_size > 0 ? static_cast<i64>(p.num_indices - t.kv_base) * p.page_size
                                         : p.total_kv - t.kv_base;
   t.kv_available =
