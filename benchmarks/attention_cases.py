@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -60,9 +60,12 @@ def shape_label(sizes: dict[str, Any], problem: Problem, page_size: int) -> dict
     }
 
 
-def planned(problem: Problem, tensors: Tensors, pages: Pages | None) -> quire.BatchAttention:
-    attention = quire.BatchAttention(f"{DEVICE}:0" if DEVICE == "cuda" else DEVICE)
-    options = {
+def engine_for() -> quire.BatchAttention:
+    return quire.BatchAttention(f"{DEVICE}:0" if DEVICE == "cuda" else DEVICE)
+
+
+def kind_of(problem: Problem) -> dict[str, Any]:
+    return {
         "num_qo_heads": problem.num_qo_heads,
         "num_kv_heads": problem.num_kv_heads,
         "head_dim_qk": problem.head_dim_qk,
@@ -70,6 +73,11 @@ def planned(problem: Problem, tensors: Tensors, pages: Pages | None) -> quire.Ba
         "causal": problem.causal,
         "window_left": problem.window_left,
     }
+
+
+def planned(problem: Problem, tensors: Tensors, pages: Pages | None) -> quire.BatchAttention:
+    attention = engine_for()
+    options = kind_of(problem)
     if pages is None:
         attention.plan(
             tensors.qo_indptr,
@@ -120,8 +128,9 @@ def own_implementation(
     problem: Problem,
     inputs: list[tuple[Tensors, Pages | None]],
     reference: Reference,
+    plan: Callable[..., quire.BatchAttention] = planned,
 ) -> Implementation:
-    engines = [planned(problem, tensors, pages) for tensors, pages in inputs]
+    engines = [plan(problem, tensors, pages) for tensors, pages in inputs]
     q = inputs[0][0].q
     out = torch.empty(*q.shape[:2], problem.head_dim_vo, dtype=DTYPE, device=q.device)
     options = {"causal": problem.causal, "window_left": problem.window_left}

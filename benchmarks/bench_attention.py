@@ -20,6 +20,7 @@ import traces
 from attention_cases import FP8, attention_case, decode_case, fp8_case, shape_label, uniform
 from attention_inputs import DTYPE, Problem
 from attention_peers import ALL
+from cascade_case import cascade_case
 from harness import Case, finish, is_wanted, open_session, run_case, write_rows
 
 Heads = tuple[int, int]
@@ -62,6 +63,7 @@ DECODE = [
     (128, 4096, (64, 8), False),
 ]
 SPECULATIVE = [(16, 4, 1024), (64, 4, 2048), (64, 8, 2048)]  # batch, query tokens, kv_len
+SHARED_PREFIX = [(64, 8192, 512)]  # batch, tokens that all share, own tokens
 DECODE_FP8 = [(64, 2048, (32, 8)), (128, 4096, (32, 8)), (256, 1024, (32, 8)), (128, 4096, (32, 4))]
 # What FlashInfer's own benchmarks run, in bf16.
 FLASHINFER_PREFILL = ((128, 1024), (64, 2048), (32, 4096), (16, 8192), (1, 32768))
@@ -99,6 +101,9 @@ class Planned:
         return f"{self.op} " + " ".join(f"{key}={value}" for key, value in self.shape.items())
 
     def build(self) -> Case:
+        if self.op == "cascade":
+            prefix, page_size = self.sizes["prefix"], self.page_sizes[0]
+            return cascade_case(self.op, self.shape, self.problem, prefix, page_size)
         if self.op.startswith("decode"):
             page_size = self.page_sizes[0]
             return decode_case(self.op, self.shape, self.problem, page_size, self.graph)
@@ -173,6 +178,10 @@ def decode_cases() -> Iterator[Planned]:
         sizes = {"batch": batch, "tokens": tokens, "kv_len": kv_len}
         problem = uniform(batch, tokens, kv_len, (32, 8), 128, True)
         yield Planned("speculative", sizes, problem, (DECODE_PAGE_SIZE,))
+    for batch, prefix, own in SHARED_PREFIX:
+        sizes = {"batch": batch, "prefix": prefix, "own": own}
+        problem = uniform(batch, 1, prefix + own, (32, 8), 128, False)
+        yield Planned("cascade", sizes, problem, page_sizes)
     for batch, kv_len, heads in DECODE_FP8:
         problem = uniform(batch, 1, kv_len, heads, 128, False)
         problem = replace(problem, kv_dtype=torch.float8_e4m3fn)

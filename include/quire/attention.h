@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "quire/attention_variant.h"
@@ -63,6 +64,12 @@ struct DevicePageTable {
   std::optional<TensorView> block_tables;  // [batch, max_pages]
   std::optional<TensorView> kv_indptr;     // [batch + 1]
   std::optional<TensorView> kv_indices;    // [num_indices]
+};
+
+// One level of a cascade: pages that groups of neighbouring requests have in common.
+struct CascadeLevel {
+  TensorView qo_indptr;  // i32 [groups + 1] on the host: the rows of q of each group
+  PageTable table;       // of the groups, as plan() takes it
 };
 
 // Arguments of one run; engines set them per layer.
@@ -137,6 +144,18 @@ class BatchAttention {
   void plan(const AttentionShape& shape, const TensorView& qo_indptr, const TensorView& kv_indptr,
             const AttentionPlanOptions& options = {}, Stream stream = {});
 
+  // Paged KV of which groups of requests share leading pages (Ye et al. 2024, "Cascade Inference"):
+  // the tokens of a row are those of its group in each level, first to last. The last level has the
+  // requests with pages of their own; each other level's groups are runs of neighbouring requests,
+  // or groups, of the next level, and all levels have the same rows of q. A group without shared
+  // tokens has no pages. All levels are one work list: one launch of the attention kernel, and one
+  // that merges. causal of a run is among the tokens of the last level, where each request must
+  // have those of its own rows; rows see all tokens of the other levels.
+  // Throws as plan() does, and not_implemented after reserve() and for batch_invariant, window_left
+  // and variant, as run() does for window_left, alibi_slopes and custom_mask. One level is plan().
+  void plan_cascade(const AttentionShape& shape, std::span<const CascadeLevel> levels,
+                    const AttentionPlanOptions& options = {}, Stream stream = {});
+
   // Paged KV whose lengths and pages are on the device: a kernel plans, the host does not wait and
   // does not learn the lengths. Captured together with runs, it plans anew at each replay. Each
   // request has qo_len rows of q. Needs a call of reserve() before; the table stays the caller's:
@@ -178,6 +197,10 @@ std::size_t attention_workspace_bytes(Device device, const AttentionShape& shape
                                       const AttentionPlanOptions& options = {});
 std::size_t attention_workspace_bytes(Device device, const AttentionShape& shape,
                                       const TensorView& qo_indptr, const TensorView& kv_indptr,
+                                      const AttentionPlanOptions& options = {});
+// Of plan_cascade().
+std::size_t attention_workspace_bytes(Device device, const AttentionShape& shape,
+                                      std::span<const CascadeLevel> levels,
                                       const AttentionPlanOptions& options = {});
 // What reserve() would use.
 std::size_t attention_workspace_bytes(Device device, const AttentionShape& shape,

@@ -4,6 +4,7 @@
 #include "quire/activation.h"
 #include "quire/append.h"
 #include "quire/attention.h"
+#include "quire/cascade.h"
 #include "quire/concat.h"
 #include "quire/device.h"
 #include "quire/dlpack.h"

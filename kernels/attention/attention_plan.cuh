@@ -231,12 +231,14 @@ struct DevicePlan {
     });
     for_each(cut_merges(all), [&](int i) {
       const LineCut& cut = p.cuts[p.first_cuts[i]];
+      const int rows = p.qo_len * p.line.group_size;
       p.merges[head().merges * p.line.num_kv_heads + i] = {.request = cut.request,
                                                            .kv_head = cut.tile / tiles,
                                                            .q_begin = 0,
-                                                           .num_rows = p.qo_len * p.line.group_size,
+                                                           .num_rows = rows,
                                                            .partial_row = first_row(i),
-                                                           .num_parts = num_parts(i)};
+                                                           .num_parts = num_parts(i),
+                                                           .part_stride = rows};
     });
   }
 

@@ -22,10 +22,12 @@ struct WorkItem {
   i32 num_parts;          // 1 or more. -1: the device found the length not to fit, rows become NaN
 };
 
-// The partial results of one tile of packed rows, to be merged into out/lse, where the kernel does
-// not merge itself. Part s of row i is in
-// partial row `partial_row + s * num_rows + i`. num_parts 0 writes the identity (0, -inf): rows of
-// a request without KV; -1 writes NaN: rows of one whose length the device found not to fit.
+// The partial results of up to a tile of packed rows, to be merged into out/lse, where the kernel
+// does not merge itself. Part s of row i is in partial row `partial_row + s * part_stride + i`.
+// num_parts 0 writes the identity (0, -inf): rows of a request without KV; -1 writes NaN: rows of
+// one whose length the device found not to fit.
+// In a cascade num_levels items, one after the other, are of the same rows: the parts of each
+// level.
 struct MergeItem {
   i32 request;
   i32 kv_head;
@@ -33,6 +35,7 @@ struct MergeItem {
   i32 num_rows;
   i32 partial_row;
   i32 num_parts;
+  i32 part_stride;
 };
 
 // The kernels that do batch attention.
@@ -151,6 +154,11 @@ struct AttentionParams {
   i64 total_kv;  // ragged: rows of k and v
   i32 num_items, num_merges, num_indices, num_partial_rows;
   i64 mask_bytes;
+
+  // Of a cascade, else 1 and 0. The first requests are groups, of the levels above the last: their
+  // rows come after all of their tokens.
+  i32 num_levels;
+  i32 num_groups;
 
   i32 tile_rows;  // packed rows of a full work item; tile_q or less
 

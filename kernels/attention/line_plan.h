@@ -278,7 +278,13 @@ constexpr WorkItem line_item(const LineProblem& p, const LineTile& t, i32 reques
 
 // The merge of a tile that does not have one part.
 constexpr MergeItem line_merge(const LineTile& t, i32 request, i32 kv_head, i32 partial_row) {
-  return {request, kv_head, 0, t.rows, t.parts == 0 ? 0 : partial_row, t.kv_len < 0 ? -1 : t.parts};
+  return {.request = request,
+          .kv_head = kv_head,
+          .q_begin = 0,
+          .num_rows = t.rows,
+          .partial_row = t.parts == 0 ? 0 : partial_row,
+          .num_parts = t.kv_len < 0 ? -1 : t.parts,
+          .part_stride = t.rows};
 }
 
 // What the boundaries up to one add to the list: sums over them, itself included.

@@ -10,14 +10,14 @@ struct WorkTile {
   int request, kv_head;
   int q_begin, num_rows;  // packed rows
   int first_q_row;        // row of q, out and lse of the request's token 0
-  int qo_len, kv_len;
-  int kv_begin, kv_end;  // tokens some row of the tile may see
-  int kv_available;      // tokens that are there, of the request's kv_len
-  int kv_base;           // first entry of kv_indices, or first row of ragged k and v
+  int qo_len, kv_len;     // qo_len: of the rows that are among the tokens: none in a group
+  int kv_begin, kv_end;   // tokens some row of the tile may see
+  int kv_available;       // tokens that are there, of the request's kv_len
+  int kv_base;            // first entry of kv_indices, or first row of ragged k and v
   int partial_row;
 
   // Absolute position of the token of packed row p: it sees kv tokens up to this under causal. Less
-  // than kv_len.
+  // than kv_len, but in a group.
   int position(int packed_row, int group_size) const {
     return kv_len - qo_len + packed_row / group_size;
   }
@@ -42,6 +42,7 @@ inline WorkTile make_work_tile(const AttentionParams& p, const WorkItem& item, i
   t.qo_len = last_q_row - t.first_q_row;
   const int rows = static_cast<int>(static_cast<u32>(t.qo_len) * static_cast<u32>(p.group_size));
   t.num_rows = min_of(max_of(rows, t.q_begin) - t.q_begin, tile_q);
+  if (t.request < p.num_groups) t.qo_len = 0;
   t.partial_row = item.partial_row;
   if (t.partial_row >= 0 && t.partial_row > p.num_partial_rows - t.num_rows) t.num_rows = 0;
 

@@ -25,6 +25,7 @@ from .append import (
 )
 from .attention import BatchAttention
 from .attention_variant import AttentionVariant
+from .cascade import CascadeLevel, find_cascade
 from .concat import concat_mla_k
 from .embedding import gather_rows
 from .gemm import gemm
@@ -77,6 +78,7 @@ def num_cuda_devices() -> int:
 __all__ = [
     "AttentionVariant",
     "BatchAttention",
+    "CascadeLevel",
     "KvPool",
     "KvPoolStats",
     "Llama31Rope",
@@ -94,6 +96,7 @@ __all__ = [
     "copy_pages",
     "dequantize_fp8",
     "filtered_sample",
+    "find_cascade",
     "fused_add_rms_norm",
     "fused_add_rms_norm_quant",
     "gather_pages",

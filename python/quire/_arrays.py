@@ -339,6 +339,12 @@ def export(array: Optional[Array]) -> Any:
     return None if array is None else arrays_of(array).export(array)
 
 
+def export_tensor(array: Array) -> tvm_ffi.Tensor:
+    """The same as an object, for lists of arrays."""
+    exported = export(array)
+    return exported if isinstance(exported, tvm_ffi.Tensor) else tvm_ffi.from_dlpack(exported)
+
+
 def export_output(array: Optional[Array], op: str, name: str) -> Any:
     """The same for an array that will be written. TypeError or ValueError if it cannot be."""
     return None if array is None else arrays_of(array).export_output(array, op, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Optional, Tuple, Union
+from typing import Any, Mapping, Optional, Sequence, Tuple, Union
 
 from ._arrays import (
     Array,
@@ -10,9 +10,11 @@ from ._arrays import (
     dtype_name,
     export,
     export_output,
+    export_tensor,
     stream_of,
     to_host_int32,
 )
+from ._attention_kind import kind_values
 from ._library import library
 from .append import is_hnd
 from .attention_variant import AttentionVariant, export_arguments
@@ -128,52 +130,10 @@ class BatchAttention:
             stream = 0 if self._arrays is None else self._arrays.stream_on(self._device)
         library.attention_check_plan(self._engine, stream)
 
-    def _make_kind(
-        self,
-        op: str,
-        *,
-        num_qo_heads: int,
-        num_kv_heads: int,
-        head_dim_qk: int,
-        head_dim_vo: Optional[int] = None,
-        page_size: int = 0,
-        kv_layout: str = "NHD",
-        q_dtype: Any = "bf16",
-        kv_dtype: Any = None,
-        o_dtype: Any = None,
-        causal: bool = False,
-        window_left: int = -1,
-        fixed_split_size: int = 0,
-        disable_split_kv: bool = False,
-        batch_invariant: bool = False,
-        checked: bool = False,
-        variant: Optional[AttentionVariant] = None,
-    ) -> Any:
+    def _make_kind(self, op: str, **kind: Any) -> Any:
         """What plans of one kind have in common, for the library; the last one is kept."""
-        head_dim_vo = head_dim_qk if head_dim_vo is None else head_dim_vo
-        q_dtype = dtype_name(q_dtype)
-        kv_dtype = q_dtype if kv_dtype is None else dtype_name(kv_dtype)
-        if o_dtype is None:
-            o_dtype = "bf16" if q_dtype == "f8e4m3" else q_dtype
-        values = (
-            num_qo_heads,
-            num_kv_heads,
-            head_dim_qk,
-            head_dim_vo,
-            page_size,
-            is_hnd(kv_layout, op),
-            q_dtype,
-            kv_dtype,
-            dtype_name(o_dtype),
-            causal,
-            window_left,
-            fixed_split_size,
-            disable_split_kv,
-            batch_invariant,
-            checked,
-            None if variant is None else variant._export(),
-        )
-        if variant is not None:
+        values = kind_values(op, **kind)
+        if kind.get("variant") is not None:
             return library.attention_kind(*values)
         if values != self._kind_values:
             self._kind, self._kind_values = library.attention_kind(*values), values
@@ -285,6 +245,49 @@ class BatchAttention:
         )
         if not dry_run:
             self._take_kind(kind, indices)
+        return workspace_bytes
+
+    def plan_cascade(
+        self,
+        levels: Sequence[Sequence[Any]],
+        *,
+        dry_run: bool = False,
+        stream: Optional[int] = None,
+        **kind: Any,
+    ) -> int:
+        """Plans a batch of which groups of requests share leading pages, as one work list, and
+        returns the bytes of workspace it uses.
+
+        levels, first to last: (qo_indptr, kv_indptr, kv_indices, kv_last_page_len) of the level's
+        groups, as :meth:`plan` takes them; the last level has the requests with pages of their own.
+        Each other level's groups are runs of neighbours of the next level; one that shares nothing
+        has no pages. :func:`quire.find_cascade` finds them. causal of a run is among the tokens of
+        the last level; rows see all those of the other levels. kind, dry_run, stream: as there.
+        Raises as plan() does, and NotImplementedError after :meth:`reserve`, for batch_invariant,
+        window_left and variant; run() does for window_left, alibi_slopes and custom_mask.
+        """
+        op = "attention.plan_cascade"
+        made = self._make_kind(op, **kind)
+        names = ("qo_indptr", "kv_indptr", "kv_indices", "kv_last_page_len")
+        arrays = []
+        for level in levels:
+            if len(level) != len(names):
+                raise ValueError(f"{op}: levels: got {len(level)} arrays, expected {len(names)}")
+            arrays += [
+                self._plan_indices(array)
+                if name == "kv_indices"
+                else to_host_int32(array, op, name)
+                for name, array in zip(names, level)
+            ]
+        if stream is None:
+            library_of = self._arrays or (arrays_of(arrays[2]) if arrays else None)
+            stream = 0 if library_of is None else library_of.stream_on(self._device)
+        tensors = [export_tensor(array) for array in arrays]
+        workspace_bytes = library.attention_plan_cascade(
+            self._engine, dry_run, made, tensors, stream
+        )
+        if not dry_run:
+            self._take_kind(kind, arrays)
         return workspace_bytes
 
     def _plan_indices(self, kv_indices: Any) -> Array:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, List, Mapping, Optional, Tuple
 
-import tvm_ffi
-
-from ._arrays import dtype_name, export
+from ._arrays import dtype_name, export_tensor
 from ._library import library
 
 
@@ -72,15 +70,10 @@ def export_arguments(
             f"attention.run: variant_args: got {_names(given)}, expected {_names(declared)}, as "
             + ("the planned variant declares" if variant else "the plan has no variant")
         )
-    return [_tensor(given[name]) for name in variant.tensors], [
+    return [export_tensor(given[name]) for name in variant.tensors], [
         float(given[name]) for name in variant.scalars
     ]
 
 
 def _names(names: Any) -> str:
     return ", ".join(sorted(names)) or "none"
-
-
-def _tensor(array: Any) -> Any:
-    exported = export(array)
-    return exported if isinstance(exported, tvm_ffi.Tensor) else tvm_ffi.from_dlpack(exported)

@@ -160,6 +160,22 @@ std::int64_t plan(AttentionObject* attention, bool dry_run, AttentionKindObject*
   return workspace_bytes(attention);
 }
 
+// arrays: qo_indptr, kv_indptr, kv_indices and kv_last_page_len of each level.
+std::int64_t plan_cascade(AttentionObject* attention, bool dry_run, AttentionKindObject* kind,
+                          std::vector<ffi::Tensor> arrays, std::int64_t stream) {
+  std::vector<CascadeLevel> levels;
+  for (std::size_t i = 0; i + 4 <= arrays.size(); i += 4) {
+    const auto view = [&](std::size_t j) { return import_tensor(*arrays[i + j].GetDLTensorPtr()); };
+    levels.push_back({view(0), {view(1), view(2), view(3)}});
+  }
+  if (dry_run) {
+    return static_cast<std::int64_t>(
+        attention_workspace_bytes(attention->device, kind->shape, levels, kind->options));
+  }
+  attention->engine.plan_cascade(kind->shape, levels, kind->options, to_stream(stream));
+  return workspace_bytes(attention);
+}
+
 void plan_on_device(AttentionObject* attention, AttentionKindObject* kind, int qo_len,
                     Tensor seq_lens, OptionalTensor block_tables, OptionalTensor kv_indptr,
                     OptionalTensor kv_indices, std::int64_t stream) {
@@ -217,6 +233,7 @@ TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_workspace_bytes, translated(workspace_by
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_kind, translated(make_kind));
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_reserve, translated(reserve));
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_plan, translated(plan));
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_plan_cascade, translated(plan_cascade));
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_plan_on_device, translated(plan_on_device));
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_check_plan, translated(check_plan));
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(attention_run, translated(run));

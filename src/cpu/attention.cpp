@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <vector>
 
 #include "cpu/attention_item.h"
@@ -20,24 +21,33 @@ using kernels::MergeItem;
 constexpr int kTileKv = kMaxTileKv;
 constexpr int kTileQ = 64;
 
-// Joins the parts of each row of a split tile; no parts: rows without KV.
-void merge(const AttentionConfig& c, const AttentionParams& p, const MergeItem& item, float* o) {
+using Levels = std::span<const MergeItem>;  // of the same rows
+
+// Calls f(row) with the partial rows of row r.
+template <class F>
+void for_each_part(Levels levels, std::int64_t r, F&& f) {
+  for (const MergeItem& item : levels) {
+    for (std::int64_t s = 0; s < item.num_parts; ++s)
+      f(item.partial_row + s * item.part_stride + r);
+  }
+}
+
+// Joins the parts of each row; no parts: rows without KV.
+void merge(const AttentionConfig& c, const AttentionParams& p, Levels levels, float* o) {
+  const MergeItem& item = levels.front();
   for (std::int64_t r = 0; r < item.num_rows; ++r) {
-    const std::int64_t first = item.partial_row + r;
     float largest = kNegInf;
-    for (std::int64_t s = 0; s < item.num_parts; ++s) {
-      largest = std::max(largest, p.partial_lse[first + s * item.num_rows]);
-    }
+    for_each_part(levels, r,
+                  [&](std::int64_t row) { largest = std::max(largest, p.partial_lse[row]); });
     std::fill_n(o, c.head_dim_vo, 0.f);
     float sum = 0.f;
-    for (std::int64_t s = 0; s < item.num_parts && largest != kNegInf; ++s) {
-      const std::int64_t row = first + s * item.num_rows;
-      const float weight = std::exp2(p.partial_lse[row] - largest);
-      if (weight == 0.f) continue;
+    for_each_part(levels, r, [&](std::int64_t row) {
+      const float weight = largest == kNegInf ? 0.f : std::exp2(p.partial_lse[row] - largest);
+      if (weight == 0.f) return;
       sum += weight;
       simd::add_weighted_rows(&weight, 1, 1, p.partial_o + row * c.head_dim_vo, 1, c.head_dim_vo,
                               o);
-    }
+    });
     if (sum != 0.f) simd::scale(o, c.head_dim_vo, 1.f / sum);
     const float lse = sum == 0.f ? kNegInf : (largest + std::log2(sum)) * kLn2;
     write_row(c, p, row_position(p, item.request, item.kv_head, item.q_begin + r), o, lse);
@@ -71,7 +81,9 @@ void attention(const AttentionConfig& config, const AttentionParams& params) {
       attention_item(config, params, params.items[i], mine);
     }
 #pragma omp for schedule(dynamic, 1)
-    for (int i = 0; i < params.num_merges; ++i) merge(config, params, params.merges[i], mine);
+    for (int i = 0; i < params.num_merges; i += params.num_levels) {
+      merge(config, params, {params.merges + i, static_cast<std::size_t>(params.num_levels)}, mine);
+    }
   }
 }
 

@@ -57,6 +57,7 @@ class Mask {
   Mask(const AttentionParams& p, const WorkItem& item) : p_(p), item_(item) {
     kv_len_ = p.kv_lens[item.request];
     qo_len_ = p.qo_indptr[item.request + 1] - p.qo_indptr[item.request];
+    if (item.request < p.num_groups) qo_len_ = 0;  // the rows come after all tokens
   }
 
   // The kv token at a packed row's own place.

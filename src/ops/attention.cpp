@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <atomic>
 #include <optional>
+#include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -120,6 +122,12 @@ struct BatchAttention::Impl {
     }
     return false;
   }
+  // The ids of a page table that the plan reads.
+  TensorView used_pages(const PageTable& table) const {
+    const TensorView& indptr = table.indptr;
+    const auto* ends = static_cast<const std::int32_t*>(indptr.data);
+    return table.indices.slice(0, 0, ends[indptr.shape[0] - 1]);
+  }
   bool is_capturing(Stream stream) const {
     bool capturing = false;
     dispatch(
@@ -129,7 +137,7 @@ struct BatchAttention::Impl {
   }
 
   // `next` has been planned.
-  void adopt(const TensorView* kv_indices, Stream stream) {
+  void adopt(std::span<const TensorView> kv_indices, Stream stream) {
     if (!context.reserved) {
       // Everything that can fail comes before the first change.
       std::optional<Buffer> larger = larger_partials(next.extent, next.shape, "attention.plan");
@@ -159,7 +167,7 @@ struct BatchAttention::Impl {
       HostTable host = read_table(table, qo_len, shape.page_size);
       const PageTable pages = host.view();
       plan_paged(context, shape, host.qo_view(), pages, options, next);
-      adopt(&pages.indices, stream);
+      adopt({{used_pages(pages)}}, stream);
       return;
     }
     const void* pages = table.block_tables ? table.block_tables->data : table.kv_indices->data;
@@ -221,16 +229,16 @@ struct BatchAttention::Impl {
     const std::int64_t at = cuda::first_bad_page(device().index, params, stream);
     if (at < 0) return;
     check::fail("attention.run", "kv_indices",
-                fmt::format("a bad page id at [{}] (request {})", at, request_of_page(params, at)),
+                fmt::format("a bad page id at [{}] ({})", at, owner_of_page(params, at)),
                 fmt::format("0 or more and below {}, the num_pages of k", params.num_pages));
   }
 
   // Whose page entry `at` of kv_indices is.
-  std::ptrdiff_t request_of_page(const kernels::AttentionParams& params, std::int64_t at) const {
-    if (!current.on_device) return current.lengths.request_of_entry(at);
+  std::string owner_of_page(const kernels::AttentionParams& params, std::int64_t at) const {
+    if (!current.on_device) return current.lengths.owner_of_entry(at);
     std::vector<std::int32_t> begins(current.lengths.qo_lens.size());
     copy(begins.data(), kCpu, params.kv_indptr, device(), begins.size() * sizeof(std::int32_t));
-    return std::ranges::upper_bound(begins, at) - begins.begin() - 1;
+    return current.lengths.owner(std::ranges::upper_bound(begins, at) - begins.begin() - 1);
   }
 
   std::optional<TensorView> workspace;
@@ -270,7 +278,7 @@ void BatchAttention::plan(const AttentionShape& shape, const TensorView& qo_indp
   const bool captured = impl_->check_capture("attention.plan", stream, nullptr);
   plan_paged(impl_->context, shape, qo_indptr, table, options, impl_->next);
   impl_->next.captured = captured;
-  impl_->adopt(&table.indices, stream);
+  impl_->adopt({{impl_->used_pages(table)}}, stream);
 }
 
 void BatchAttention::plan(const AttentionShape& shape, const TensorView& qo_indptr,
@@ -279,7 +287,18 @@ void BatchAttention::plan(const AttentionShape& shape, const TensorView& qo_indp
   const bool captured = impl_->check_capture("attention.plan", stream, nullptr);
   plan_ragged(impl_->context, shape, qo_indptr, kv_indptr, options, impl_->next);
   impl_->next.captured = captured;
-  impl_->adopt(nullptr, stream);
+  impl_->adopt({}, stream);
+}
+
+void BatchAttention::plan_cascade(const AttentionShape& shape, std::span<const CascadeLevel> levels,
+                                  const AttentionPlanOptions& options, Stream stream) {
+  if (levels.size() == 1) return plan(shape, levels[0].qo_indptr, levels[0].table, options, stream);
+  const bool captured = impl_->check_capture("attention.plan_cascade", stream, nullptr);
+  quire::plan_cascade(impl_->context, shape, levels, options, impl_->next);
+  impl_->next.captured = captured;
+  std::vector<TensorView> pages;
+  for (const CascadeLevel& level : levels) pages.push_back(impl_->used_pages(level.table));
+  impl_->adopt(pages, stream);
 }
 
 void BatchAttention::plan_on_device(const AttentionShape& shape, int qo_len,
@@ -326,6 +345,18 @@ std::size_t attention_workspace_bytes(Device device, const AttentionShape& shape
   PlanningContext context{.device = device};
   PlannedAttention planned;
   plan_ragged(context, shape, qo_indptr, kv_indptr, options, planned);
+  return partial_bytes(planned.extent, shape);
+}
+
+std::size_t attention_workspace_bytes(Device device, const AttentionShape& shape,
+                                      std::span<const CascadeLevel> levels,
+                                      const AttentionPlanOptions& options) {
+  if (levels.size() == 1) {
+    return attention_workspace_bytes(device, shape, levels[0].qo_indptr, levels[0].table, options);
+  }
+  PlanningContext context{.device = device};
+  PlannedAttention planned;
+  plan_cascade(context, shape, levels, options, planned);
   return partial_bytes(planned.extent, shape);
 }
 

@@ -79,6 +79,8 @@ kernels::AttentionParams fill_params(const AttentionArguments& args,
       .num_indices = paged ? static_cast<kernels::i32>(planned.num_indices) : 0,
       .num_partial_rows = static_cast<kernels::i32>(planned.extent.num_partial_rows),
       .mask_bytes = options.custom_mask ? options.custom_mask->shape[0] : 0,
+      .num_levels = planned.lengths.num_levels(),
+      .num_groups = planned.lengths.num_groups(),
       .tile_rows = planned.tile.tile_q,
       .variant =
           planned.custom() ? variant_values(*planned.custom(), options) : kernels::VariantValues{},

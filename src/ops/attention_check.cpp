@@ -105,8 +105,7 @@ void check_pages(const AttentionArguments& args, const PlannedAttention& planned
   if (lengths.largest_page < num_pages) return;
   const std::int64_t at = lengths.largest_page_at;
   check::fail(kOp, "kv_indices",
-              fmt::format("{} at [{}] (request {})", lengths.largest_page, at,
-                          lengths.request_of_entry(at)),
+              fmt::format("{} at [{}] ({})", lengths.largest_page, at, lengths.owner_of_entry(at)),
               fmt::format("page ids below {}, the num_pages of k", num_pages));
 }
 
@@ -146,6 +145,21 @@ void check_mask_bytes(const AttentionOptions& options, const AttentionLengths& l
   if (!readable && bytes < total) {
     check::fail(kOp, "custom_mask", fmt::format("{} bytes", bytes),
                 fmt::format("at least {}, a bit for each query row and KV token", total));
+  }
+}
+
+// What depends on how far a row is from a token: rows of a group have not the same distance to
+// its tokens.
+void check_cascade(const AttentionOptions& options) {
+  const auto refuse = [](std::string_view name, const std::string& got) {
+    check::fail(kOp, name, got, "none: the rows of a group differ in their distance to its tokens",
+                ErrorCode::not_implemented);
+  };
+  if (options.window_left >= 0) refuse("window_left", fmt::format("{}", options.window_left));
+  if (options.alibi_slopes) refuse("alibi_slopes", "a tensor with a cascade");
+  if (options.custom_mask) {
+    check::fail(kOp, "custom_mask", "a tensor with a cascade", "none: it has bits for one level",
+                ErrorCode::not_implemented);
   }
 }
 
@@ -247,6 +261,7 @@ void check_arguments(const AttentionArguments& args, const PlannedAttention& pla
     check::memory(lse, /*is_output=*/true);
   }
   check_scalars(args.options);
+  if (planned.lengths.num_levels() > 1) check_cascade(args.options);
   check_mask(args.options, planned, q);
   const Heads qo_heads{shape.num_qo_heads, "num_qo_heads"};
   check_per_head("sinks", args.options.sinks, qo_heads, q);

@@ -145,7 +145,7 @@ void check_page_ids(const TensorView& indices, Device device, AttentionLengths& 
     const auto smallest = std::ranges::min_element(ids);
     const auto at = smallest - ids.begin();
     check::fail(kOp, "kv_indices",
-                fmt::format("{} at [{}] (request {})", *smallest, at, lengths.request_of_entry(at)),
+                fmt::format("{} at [{}] ({})", *smallest, at, lengths.owner_of_entry(at)),
                 "page ids of 0 or more");
   }
   lengths.largest_page = largest.id;
@@ -154,9 +154,15 @@ void check_page_ids(const TensorView& indices, Device device, AttentionLengths& 
 
 }  // namespace
 
-int AttentionLengths::request_of_entry(std::int64_t index) const {
-  const auto after = std::upper_bound(kv_indptr.begin(), kv_indptr.end(), index);
-  return static_cast<int>(after - kv_indptr.begin()) - 1;
+std::string AttentionLengths::owner(std::ptrdiff_t request) const {
+  if (first_requests.empty()) return fmt::format("request {}", request);
+  const auto next_level = std::ranges::upper_bound(first_requests, request);
+  return fmt::format("request {} of level {}", request - *(next_level - 1),
+                     next_level - first_requests.begin() - 1);
+}
+
+std::string AttentionLengths::owner_of_entry(std::int64_t index) const {
+  return owner(std::ranges::upper_bound(kv_indptr, index) - kv_indptr.begin() - 1);
 }
 
 void read_paged_lengths(const TensorView& qo_indptr, const PageTable& table, int page_size,

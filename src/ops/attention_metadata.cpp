@@ -102,6 +102,26 @@ void write_host(const PlannedAttention& planned, const plan::AttentionPlanner& p
   put_padded(at<std::int32_t>(base, offsets.kv_lens), lengths.kv_lens, batch, 0);
 }
 
+// Calls f(pages, begin, bytes) with the place of each level's page ids that there are.
+template <class F>
+void for_each_pages(std::span<const TensorView> levels, F&& f) {
+  std::size_t begin = 0;
+  for (const TensorView& pages : levels) {
+    const std::size_t bytes = static_cast<std::size_t>(pages.shape[0]) * sizeof(std::int32_t);
+    if (bytes > 0) f(pages, begin, bytes);
+    begin += bytes;
+  }
+}
+
+// Of the page ids that the host has; 0 without any.
+std::size_t end_of_host_pages(std::span<const TensorView> levels) {
+  std::size_t end = 0;
+  for_each_pages(levels, [&](const TensorView& pages, std::size_t begin, std::size_t bytes) {
+    if (pages.device.is_cpu()) end = begin + bytes;
+  });
+  return end;
+}
+
 // What a plan has written, as few ranges as that is: there are either counters or merges.
 struct UsedRanges {
   std::array<cuda::StagedRange, 3> ranges;
@@ -154,33 +174,31 @@ void AttentionMetadata::adopt_reserved() {
 }
 
 void AttentionMetadata::upload(const PlannedAttention& planned,
-                               const plan::AttentionPlanner& planner, const TensorView* kv_indices,
-                               Stream stream) {
+                               const plan::AttentionPlanner& planner,
+                               std::span<const TensorView> kv_indices, Stream stream) {
   adopt_reserved();
   const Offsets offsets = offsets_of(planned);
   auto* base = static_cast<std::byte*>(current_.data());
-  const std::size_t page_bytes =
-      kv_indices == nullptr
-          ? 0
-          : static_cast<std::size_t>(planned.lengths.kv_entries()) * sizeof(std::int32_t);
-  const bool pages_on_host = page_bytes > 0 && kv_indices->device.is_cpu();
+  const std::size_t host_page_bytes = end_of_host_pages(kv_indices);
   const auto write = [&](std::byte* host) {
     write_host(planned, planner, offsets, host);
-    if (pages_on_host) std::memcpy(host + offsets.kv_indices, kv_indices->data, page_bytes);
+    for_each_pages(kv_indices, [&](const TensorView& pages, std::size_t begin, std::size_t bytes) {
+      if (pages.device.is_cpu()) std::memcpy(host + offsets.kv_indices + begin, pages.data, bytes);
+    });
   };
   dispatch(
       "attention.plan", device_, [&] { write(base); },
       [&] {
         write(staging_->begin(offsets.upload_bytes, stream));
-        const UsedRanges used = used_ranges(planned, offsets, pages_on_host ? page_bytes : 0);
+        const UsedRanges used = used_ranges(planned, offsets, host_page_bytes);
         staging_->copy(base, {used.ranges.data(), used.count}, stream);
       });
-  if (page_bytes > 0 && !pages_on_host) {
-    copy(base + offsets.kv_indices, device_, kv_indices->data, kv_indices->device, page_bytes,
-         stream);
-  }
+  for_each_pages(kv_indices, [&](const TensorView& pages, std::size_t begin, std::size_t bytes) {
+    if (pages.device.is_cpu()) return;
+    copy(base + offsets.kv_indices + begin, device_, pages.data, pages.device, bytes, stream);
+  });
   point_to(base, offsets);
-  if (kv_indices == nullptr) arrays_.kv_indices = nullptr;
+  if (kv_indices.empty()) arrays_.kv_indices = nullptr;
   first_bad_ = nullptr;
 }
 

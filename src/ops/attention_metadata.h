@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "attention/attention_plan_types.h"
 #include "attention/attention_types.h"
@@ -30,10 +31,10 @@ class AttentionMetadata {
   void adopt_reserved();
 
   // Writes them, ordered on `stream`: what the planner has prepared, and lengths and page ids.
-  // kv_indices: the caller's, on the host or on the device; null for ragged KV. Neither waits for
-  // the device nor allocates when there is room.
+  // kv_indices: the caller's, as many as are used, of one level after the other, on the host or on
+  // the device; none for ragged KV. Neither waits for the device nor allocates when there is room.
   void upload(const PlannedAttention& planned, const plan::AttentionPlanner& planner,
-              const TensorView* kv_indices, Stream stream);
+              std::span<const TensorView> kv_indices, Stream stream);
 
   // Where the device writes a plan of its own, beside room for its sums; page ids stay the
   // caller's.

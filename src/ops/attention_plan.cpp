@@ -62,6 +62,22 @@ void check_call(Device device, const AttentionShape& shape, const AttentionPlanO
   if (options.variant) check_variant(*options.variant, device);
 }
 
+void check_cascade_plan(const AttentionPlanOptions& options, bool reserved) {
+  const auto refuse = [](bool given, std::string_view name, std::string_view got,
+                         std::string_view expected) {
+    if (!given) return;
+    check::fail("attention.plan_cascade", name, std::string(got), std::string(expected),
+                ErrorCode::not_implemented);
+  };
+  refuse(reserved, "reservation", "one", "none: it has no room for levels");
+  refuse(options.batch_invariant, "batch_invariant", "true",
+         "false: which tokens are shared depends on the batch");
+  refuse(options.window_left >= 0, "window_left", fmt::format("{}", options.window_left),
+         "-1: the rows of a group differ in their distance to its tokens");
+  refuse(options.variant.has_value(), "variant", "one",
+         "none: the rows of a group differ in their distance to its tokens");
+}
+
 void begin(const PlanningContext& context, const AttentionShape& shape,
            const AttentionPlanOptions& options, PlannedAttention& planned) {
   planned.shape = shape;
@@ -70,6 +86,7 @@ void begin(const PlanningContext& context, const AttentionShape& shape,
   planned.reserved = context.reserved.has_value();
   planned.on_device = false;
   planned.captured = false;
+  planned.lengths.first_requests.clear();
 }
 
 // Kernel and extent of the reservation.
@@ -79,6 +96,14 @@ void adopt_reservation(const ReservedAttention& reserved, PlannedAttention& plan
   planned.tile = reserved.tile;
   planned.extent = reserved.extent;
   planned.max_total_q = reserved.limits.max_total_q;
+}
+
+// No decode kernel is offered to a cascade, but one can be forced.
+void check_cascade_tile(const PlannedAttention& planned) {
+  if (planned.lengths.num_levels() == 1 || !planned.tile.merges_itself) return;
+  check::fail("attention.plan_cascade", "QUIRE_FORCE_KERNEL", "decode",
+              "another kernel: it joins the parts of a tile, not those of levels",
+              ErrorCode::not_implemented);
 }
 
 // planned.lengths are read.
@@ -93,6 +118,7 @@ void finish(PlanningContext& context, PlannedAttention& planned) {
                                packed_rows(planned.lengths, group_size(planned.shape)));
     planned.config = choice.config;
     planned.tile = choice.tile;
+    check_cascade_tile(planned);
   }
   planned.size = context.planner.prepare(planned.problem(), planned.tile);
   if (context.reserved) {
@@ -119,7 +145,8 @@ plan::AttentionProblem PlannedAttention::problem() const {
           .causal = options.causal,
           .window_left = options.window_left,
           .fixed_split_size = split_size(options),
-          .disable_split_kv = options.disable_split_kv};
+          .disable_split_kv = options.disable_split_kv,
+          .first_requests = lengths.first_requests};
 }
 
 std::size_t partial_bytes(const AttentionExtent& extent, const AttentionShape& shape) {
@@ -146,6 +173,17 @@ void plan_ragged(PlanningContext& context, const AttentionShape& shape, const Te
   }
   begin(context, shape, options, planned);
   read_ragged_lengths(qo_indptr, kv_indptr, planned.lengths);
+  finish(context, planned);
+}
+
+void plan_cascade(PlanningContext& context, const AttentionShape& shape,
+                  std::span<const CascadeLevel> levels, const AttentionPlanOptions& options,
+                  PlannedAttention& planned) {
+  check_call(context.device, shape, options);
+  check_at_least("page_size", shape.page_size, 1);
+  check_cascade_plan(options, context.reserved.has_value());
+  begin(context, shape, options, planned);
+  read_cascade_lengths(levels, shape.page_size, context.device, planned.lengths);
   finish(context, planned);
 }
 

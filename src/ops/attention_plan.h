@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "attention/attention_types.h"
 #include "ops/attention_device_table.h"
@@ -54,6 +55,9 @@ void plan_paged(PlanningContext& context, const AttentionShape& shape, const Ten
 void plan_ragged(PlanningContext& context, const AttentionShape& shape, const TensorView& qo_indptr,
                  const TensorView& kv_indptr, const AttentionPlanOptions& options,
                  PlannedAttention& planned);
+void plan_cascade(PlanningContext& context, const AttentionShape& shape,
+                  std::span<const CascadeLevel> levels, const AttentionPlanOptions& options,
+                  PlannedAttention& planned);
 
 // Chooses kernel and tile, compiles, computes the sizes. Same errors as BatchAttention::reserve.
 ReservedAttention make_reservation(PlanningContext& context, const AttentionShape& shape,

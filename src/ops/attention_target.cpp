@@ -1,6 +1,7 @@
 #include "ops/attention_target.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "core/backend.h"
 #include "core/check.h"
@@ -48,7 +49,22 @@ AttentionTargetChoice ask(Device device, const AttentionShape& shape,
 
 }  // namespace
 
+namespace {
+
+PackedRows cascade_rows(const AttentionLengths& lengths, double group_size) {
+  double tokens = 0, rows = 0;
+  for (std::size_t r = 0; r < lengths.qo_lens.size(); ++r) {
+    if (lengths.qo_lens[r] == 0) continue;
+    tokens += lengths.kv_lens[r];
+    rows += double{group_size} * lengths.qo_lens[r] * lengths.kv_lens[r];
+  }
+  return {tokens == 0 ? 0 : rows / tokens, std::numeric_limits<double>::infinity()};
+}
+
+}  // namespace
+
 PackedRows packed_rows(const AttentionLengths& lengths, int group_size) {
+  if (lengths.num_levels() > 1) return cascade_rows(lengths, group_size);
   std::int32_t with_rows = 0, longest = 0;
   for (const std::int32_t len : lengths.qo_lens) {
     with_rows += len > 0;

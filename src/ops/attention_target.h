@@ -17,7 +17,9 @@ struct AttentionTargetChoice {
   plan::AttentionTile tile;
 };
 
-// Rows of q times heads of a group; the mean over requests with rows. 0 without any.
+// Rows of q times heads of a group; the mean over requests with rows. 0 without any. In a cascade
+// the mean is over tokens, for a group with many rows has as much work as its requests together;
+// max is more than any kernel for decoding has.
 struct PackedRows {
   double mean = 0, max = 0;
   bool operator==(const PackedRows&) const = default;

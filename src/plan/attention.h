@@ -18,6 +18,16 @@ struct AttentionProblem {
   int window_left = -1;
   int fixed_split_size = 0;  // tokens, 0: free
   bool disable_split_kv = false;
+  // [levels] of a cascade, else empty: the first request of each level. The requests of all levels
+  // but the last are groups; every level has the same rows of q, from the first on.
+  std::span<const std::int32_t> first_requests = {};
+
+  int num_levels() const {
+    return first_requests.empty() ? 1 : static_cast<int>(first_requests.size());
+  }
+  bool is_group(std::int32_t request) const {
+    return !first_requests.empty() && request < first_requests.back();
+  }
 };
 
 // What the planner must know of the device and of the kernel's tile.
@@ -56,8 +66,9 @@ struct AttentionPlan {
   }
 };
 
-// Every (packed row, kv token) of every request and KV head is covered by exactly one item, tiles
-// without KV by a MergeItem with no parts, or by an empty item where the kernel merges itself.
+// Every (packed row, kv token) of every request and KV head is covered by exactly one item, rows
+// without KV by MergeItems with no parts, or by an empty item where the kernel merges itself (which
+// it does not do in a cascade).
 // Deterministic: same numbers in, same list out. No worker's load is more than the mean and the
 // cost of the longest item, and three steps and the partial rows of two parts where requests of one
 // tile each are cut. Throws Error when a count exceeds 32 bits. AttentionPlanner does the

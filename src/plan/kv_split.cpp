@@ -104,7 +104,8 @@ class Splitter {
   double merge_tokens(const KvSplit& split) const {
     std::int64_t rows = 0;
     for (std::size_t t = 0; t < tiles_.size(); ++t) {
-      if (split.num_parts[t] > 1) rows += std::int64_t{split.num_parts[t]} * tiles_[t].num_rows;
+      const std::int32_t n = split.num_parts[t];
+      if (tiles_[t].is_partial(n)) rows += std::int64_t{n} * tiles_[t].num_rows;
     }
     return static_cast<double>(rows) * problem_.num_kv_heads / tile_.num_workers +
            merge_start_tokens();
@@ -137,9 +138,9 @@ class Splitter {
     for (std::int32_t i = 0; i < n; ++i) {
       const TokenRange tokens = part_tokens(row_tile, n, i, fixed_split_size_, tile_.tile_kv);
       const std::int64_t part_steps = visible_steps(tokens, row_tile.visible, tile_.tile_kv);
-      split.jobs.push_back({cost_tokens(part_steps, tile_, n > 1 ? row_tile.num_rows : 0),
-                            static_cast<std::int32_t>(split.parts.size()), 0,
-                            problem_.num_kv_heads});
+      split.jobs.push_back(
+          {cost_tokens(part_steps, tile_, row_tile.is_partial(n) ? row_tile.num_rows : 0),
+           static_cast<std::int32_t>(split.parts.size()), 0, problem_.num_kv_heads});
       split.parts.push_back({t, i});
     }
   }

@@ -38,6 +38,7 @@ kernels::LineProblem line_problem(const AttentionProblem& problem, const Attenti
 }
 
 bool LinePlan::serves(const AttentionProblem& problem, const AttentionTile& tile) {
+  if (problem.num_levels() > 1) return false;
   const std::int32_t longest = tile.tile_q / problem.group_size;
   return std::ranges::all_of(problem.qo_lens, [=](std::int32_t len) { return len <= longest; });
 }
@@ -203,7 +204,7 @@ void LinePlan::write_cut_tiles(const AttentionProblem& problem,
     part.first_partial_row = part.partial_row = next_row;
     part.num_parts = static_cast<std::int32_t>(after - cut) + 1;
     if (!line_.merges_itself) {
-      *merge++ = {part.request, part.kv_head, 0, rows, next_row, part.num_parts};
+      *merge++ = {part.request, part.kv_head, 0, rows, next_row, part.num_parts, rows};
     }
     for (; cut != after; ++cut) {
       part.kv_end = (first_step + cut->step) * line_.tile_kv;

@@ -15,7 +15,7 @@ kernels::LineProblem line_problem(const AttentionProblem& problem, const Attenti
 
 class LinePlan {
  public:
-  // Whether a batch can be planned this way.
+  // Whether a batch can be planned this way: a cascade cannot.
   static bool serves(const AttentionProblem& problem, const AttentionTile& tile);
 
   // Chooses the cuts; allocates nothing that an earlier call of this size has allocated. Throws

@@ -13,6 +13,7 @@ TokenRange visible_tokens(const AttentionProblem& problem, std::int32_t request,
                           std::int32_t q_begin, std::int32_t num_rows) {
   const std::int64_t qo_len = problem.qo_lens[static_cast<std::size_t>(request)];
   const std::int64_t kv_len = problem.kv_lens[static_cast<std::size_t>(request)];
+  if (problem.is_group(request)) return {0, static_cast<std::int32_t>(kv_len)};
   // The last token that row i sees under the causal mask is kv_len - qo_len + i.
   const std::int64_t first = kv_len - qo_len + q_begin / problem.group_size;
   const std::int64_t last =

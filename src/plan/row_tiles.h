@@ -21,6 +21,13 @@ struct RowTile {
   std::int32_t num_rows;
   std::int32_t kv_len;
   TokenRange visible;  // by the balance hints; the kernel skips the rest
+  // In a cascade: some of its rows have tokens in another level too. Its results are partial, of
+  // one part or more.
+  bool is_joined = false;
+
+  bool is_partial(std::int32_t num_parts) const {
+    return num_parts > 1 || (is_joined && num_parts == 1);
+  }
 };
 
 // In request order, then row order, in place of what `tiles` held. Throws Error when rows or tiles

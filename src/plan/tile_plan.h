@@ -1,10 +1,11 @@
-// Planning where requests have several tiles of packed rows: parts of tiles, longest first, in
-// sections whose K and V stay in the cache, each to the least loaded worker.
+// Planning where requests have several tiles of packed rows, or levels: parts of tiles, longest
+// first, in sections whose K and V stay in the cache, each to the least loaded worker.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
+#include "plan/cascade_rows.h"
 #include "plan/kv_split.h"
 #include "plan/row_tiles.h"
 
@@ -22,12 +23,17 @@ class TilePlan {
   std::int64_t place_partial_rows();
   void write_items(const AttentionPlanArrays& arrays) const;
   void write_merges(kernels::MergeItem* merges) const;
+  kernels::MergeItem merge_of(std::size_t tile, std::int32_t head) const;
+  bool needs_merge(std::span<const CascadeRows::Part> parts) const;
+  void write_cascade_merges(kernels::MergeItem* merges) const;
 
   int num_kv_heads_ = 1, num_workers_ = 1, tile_kv_ = 1, fixed_split_size_ = 0;
   bool merges_itself_ = false;
   std::vector<RowTile> tiles_;
   SplitChooser chooser_;
   const KvSplit* split_ = nullptr;  // in chooser_
+  bool is_cascade_ = false;
+  CascadeRows rows_;
   // Partial rows of tile t, head h begin at first_row_[t] + h * num_parts[t] * num_rows.
   std::vector<std::int32_t> first_row_;
   mutable std::vector<std::int32_t> next_;  // scratch of write_items

@@ -9,6 +9,7 @@
 #include "attention/attention_sm90_layout.h"
 #include "cuda/attention_config.h"
 #include "jit/scoped_environment.h"
+#include "ops/attention_target.h"
 #include "quire/error.h"
 
 namespace quire {
@@ -245,6 +246,32 @@ TEST(AttentionChoice, CanBeForced) {
   }
   const test::ScopedVariable force("QUIRE_FORCE_KERNEL", "fastest");
   EXPECT_THROW(cuda::attention_choices(hopper(128, 1000)), Error);
+}
+
+// 64 requests of one row each behind a prefix, and 64 that share nothing.
+TEST(AttentionChoice, CascadesAreChosenByWhereTheTokensAre) {
+  const auto rows_behind = [](int prefix) {
+    AttentionLengths lengths;
+    lengths.qo_lens.assign(66, 1);
+    lengths.kv_lens.assign(66, 512);
+    lengths.qo_lens[0] = 64, lengths.kv_lens[0] = prefix;
+    lengths.qo_lens[1] = lengths.kv_lens[1] = 0;  // between the levels
+    lengths.first_requests = {0, 2};
+    return packed_rows(lengths, 4);
+  };
+  const auto chosen = [](PackedRows rows) {
+    AttentionDemand demand = hopper(128, cuda::rows_class(rows.mean));
+    demand.max_packed_rows = cuda::rows_class(rows.max);
+    demand.page_size = 16;
+    return first(demand);
+  };
+  const PackedRows shared = rows_behind(8192), alone = rows_behind(0);
+  EXPECT_DOUBLE_EQ(shared.mean, (256. * 8192 + 4. * 64 * 512) / (8192 + 64 * 512));
+  EXPECT_EQ(chosen(shared).kernel, AttentionKernel::sm90);
+  EXPECT_EQ(chosen(shared).tile_q, 64);
+  EXPECT_DOUBLE_EQ(alone.mean, 4);
+  EXPECT_EQ(chosen(alone).kernel, AttentionKernel::sm80);  // not decode, which would fit
+  EXPECT_EQ(chosen(alone).tile_q, 16);
 }
 
 }  // namespace

@@ -166,6 +166,22 @@ FUNCTIONS = {
     "cascade.merge_state": "v_a, s_a, v_b, s_b",
     "cascade.merge_state_in_place": "v, s, v_other, s_other, mask=None",
     "cascade.merge_states": "v, s",
+    "cascade.MultiLevelCascadeAttentionWrapper.__init__": (
+        "self, num_levels, float_workspace_buffer, kv_layout='NHD', use_cuda_graph=False, "
+        "qo_indptr_buf_arr=None, paged_kv_indptr_buf_arr=None, paged_kv_indices_buf_arr=None, "
+        "paged_kv_last_page_len_buf_arr=None"
+    ),
+    "cascade.MultiLevelCascadeAttentionWrapper.plan": (
+        "self, qo_indptr_arr, paged_kv_indptr_arr, paged_kv_indices_arr, paged_kv_last_page_len, "
+        "num_qo_heads, num_kv_heads, head_dim, page_size, causal=False, pos_encoding_mode='NONE', "
+        "use_fp16_qk_reduction=False, sm_scale=None, window_left=-1, logits_soft_cap=None, "
+        "rope_scale=None, rope_theta=None, q_data_type='float16', kv_data_type=None"
+    ),
+    "cascade.MultiLevelCascadeAttentionWrapper.run": "self, q, paged_kv_cache",
+    "cascade.MultiLevelCascadeAttentionWrapper.end_forward": "self",
+    "cascade.MultiLevelCascadeAttentionWrapper.reset_workspace_buffer": (
+        "self, float_workspace_buffer, int_workspace_buffer"
+    ),
     "rope.apply_rope_pos_ids": f"q, k, pos_ids, {ROPE}",
     "rope.apply_rope_pos_ids_inplace": f"q, k, pos_ids, {ROPE}",
     "rope.apply_llama31_rope_pos_ids": f"q, k, pos_ids, {LLAMA31}",
