@@ -8,6 +8,7 @@ namespace quire::tile {
 
 using namespace quire::kernels;  // u8 … i64, DType
 
+constexpr int kArch = 0;
 constexpr int kWarpSize = 32;
 constexpr u32 kFullWarp = 0xffffffffu;
 

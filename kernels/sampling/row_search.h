@@ -38,6 +38,10 @@ struct SearchGoal {
   bool counts_next = false;  // and next
 };
 
+// Blocks whose bins are read at the same time: with all of them the addresses would need more
+// registers than there are.
+constexpr int kBlocksAtOnce = tile::kArch >= 1200 ? 1 : 4;
+
 // The bin in which the sum over the bins of all blocks reaches needed_of(total): its index, the sum
 // above and its own in memory.found of every block. False when nothing is to be found.
 template <RowConfig c, class NeededOf>
@@ -48,7 +52,7 @@ inline bool find_bin(ClusterRow<c>& row, NeededOf&& needed_of) {
   const bool has_bins = tile::thread_index() * kPerThread < kSlice;
   const auto bin_sum = [&](int bin) {
     u64 sum = 0;
-#pragma unroll 4  // all at once the addresses would need more registers than there are
+#pragma unroll kBlocksAtOnce
     for (int r = 0; r < c.cluster; ++r) {
       sum += ClusterRow<c>::of_block(&row.search().histogram, r)->sum(bin);
     }

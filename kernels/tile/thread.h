@@ -8,6 +8,8 @@ namespace quire::tile {
 
 using namespace quire::kernels;  // u8 … i64, DType
 
+// Of the GPU that the code is for: 100 times the major, 10 times the minor compute capability.
+constexpr int kArch = __CUDA_ARCH__;
 constexpr int kWarpSize = 32;
 constexpr u32 kFullWarp = 0xffffffffu;
 
