@@ -63,10 +63,12 @@ jit::KernelSpec row_spec(const RowKernel& kernel, const RowConfig& config, std::
   spec.params_type = kernel.params_type;
   spec.threads_per_block = config.threads;
   spec.cluster_blocks = config.cluster;
-  // Rows longer than a cluster holds are few, and weighed anew in every pass: that takes registers.
+  // Rows longer than a cluster holds are few, and weighed anew in every pass; accesses of eight
+  // elements do not leave three blocks enough (sm_120a). Both take registers.
   const bool too_long = config.cluster > 1 && !config.held;
+  const int most_blocks = too_long ? 1 : config.vec_elems > 4 ? 2 : kernel.min_blocks_per_sm;
   spec.min_blocks_per_sm =
-      config.threads == kLongRowThreads && !too_long ? kernel.min_blocks_per_sm : 1;
+      config.threads == kLongRowThreads ? std::min(kernel.min_blocks_per_sm, most_blocks) : 1;
   spec.dynamic_smem_bytes =
       static_cast<std::size_t>(row_memory_bytes(config, vocab) + kernel.own_bytes);
   return spec;
