@@ -82,7 +82,13 @@ enum DeviceAttribute {
 };
 inline constexpr int kFuncMaxDynamicSharedSize = 8;
 // CUtensorMapDataType, CUtensorMapSwizzle and CUtensorMapL2promotion values used here.
-enum TensorMapType { kTensorMapU8 = 0, kTensorMapF16 = 6, kTensorMapF32 = 7, kTensorMapBf16 = 9 };
+enum TensorMapType {
+  kTensorMapU8 = 0,
+  kTensorMapU16 = 1,
+  kTensorMapF16 = 6,
+  kTensorMapF32 = 7,
+  kTensorMapBf16 = 9
+};
 enum TensorMapSwizzle { kNoSwizzle = 0, kSwizzle32 = 1, kSwizzle64 = 2, kSwizzle128 = 3 };
 enum TensorMapPromotion { kPromoteNone = 0, kPromote128 = 2, kPromote256 = 3 };
 

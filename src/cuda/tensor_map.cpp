@@ -5,14 +5,8 @@
 namespace quire::cuda {
 namespace {
 
-// Values of the driver's enumerations.
-constexpr int kElementsOf8Bits = 0;   // CU_TENSOR_MAP_DATA_TYPE_UINT8
-constexpr int kElementsOf16Bits = 1;  // CU_TENSOR_MAP_DATA_TYPE_UINT16
-constexpr int kNoInterleave = 0;
-constexpr int kSwizzle128Bytes = 3;
-constexpr int kL2Promotion128Bytes = 2, kL2Promotion256Bytes = 3;
-constexpr int kFillWithZeros = 0;
-constexpr int kStrideBytes = 16;  // a multiple
+constexpr int kNoInterleave = 0, kFillWithZeros = 0;  // the driver's
+constexpr int kStrideBytes = 16;                      // a multiple
 
 }  // namespace
 
@@ -30,12 +24,12 @@ tile::TensorMap make_tensor_map(const BoxedTensor& tensor) {
                          : kStrideBytes;
   }
   tile::TensorMap map;
-  const int type = tensor.element_bytes == 1 ? kElementsOf8Bits : kElementsOf16Bits;
-  const int promotion = tensor.l2_bytes == 128 ? kL2Promotion128Bytes : kL2Promotion256Bytes;
+  const int type = tensor.element_bytes == 1 ? kTensorMapU8 : kTensorMapU16;
+  const int promotion = tensor.l2_bytes == 128 ? kPromote128 : kPromote256;
   check(driver().tensor_map_encode_tiled(&map, type, static_cast<std::uint32_t>(tensor.rank),
                                          const_cast<void*>(tensor.data), shape, strides, box,
-                                         kElementStrides, kNoInterleave, kSwizzle128Bytes,
-                                         promotion, kFillWithZeros),
+                                         kElementStrides, kNoInterleave, kSwizzle128, promotion,
+                                         kFillWithZeros),
         "cuTensorMapEncodeTiled");
   return map;
 }
