@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional, Tuple
+from typing import Any, NamedTuple, Optional
 
 from ._arrays import dtype_name
 from .append import is_hnd
 from .attention_variant import AttentionVariant
+
+
+class KindValues(NamedTuple):
+    """Arguments of the library's attention_kind, in its order."""
+
+    num_qo_heads: int
+    num_kv_heads: int
+    head_dim_qk: int
+    head_dim_vo: int
+    page_size: int
+    is_hnd: bool
+    q_dtype: str
+    kv_dtype: str
+    o_dtype: str
+    causal: bool
+    window_left: int
+    fixed_split_size: int
+    disable_split_kv: bool
+    batch_invariant: bool
+    checked: bool
+    variant: Any
 
 
 def kind_values(
@@ -28,14 +49,14 @@ def kind_values(
     batch_invariant: bool = False,
     checked: bool = False,
     variant: Optional[AttentionVariant] = None,
-) -> Tuple[Any, ...]:
-    """Arguments of the library's attention_kind, defaults filled in."""
+) -> KindValues:
+    """Defaults filled in."""
     head_dim_vo = head_dim_qk if head_dim_vo is None else head_dim_vo
     q_dtype = dtype_name(q_dtype)
     kv_dtype = q_dtype if kv_dtype is None else dtype_name(kv_dtype)
     if o_dtype is None:
         o_dtype = "bf16" if q_dtype == "f8e4m3" else q_dtype
-    return (
+    return KindValues(
         num_qo_heads,
         num_kv_heads,
         head_dim_qk,

@@ -7,16 +7,14 @@ from typing import Any, Mapping, Optional, Sequence, Tuple, Union
 from ._arrays import (
     Array,
     arrays_of,
-    dtype_name,
     export,
     export_output,
     export_tensor,
     stream_of,
     to_host_int32,
 )
-from ._attention_kind import kind_values
+from ._attention_kind import KindValues, kind_values
 from ._library import library
-from .append import is_hnd
 from .attention_variant import AttentionVariant, export_arguments
 from .merge import is_base_2
 
@@ -87,7 +85,7 @@ class BatchAttention:
         plan in force ends. dry_run: only compute the bytes.
         Raises as plan() does, and ValueError once a run has been captured.
         """
-        made = self._make_kind("attention.reserve", **kind)
+        made, _ = self._make_kind("attention.reserve", **kind)
         limits = (max_batch_size, max_total_q, max_qo_len, max_kv_entries)
         return library.attention_reserve(self._engine, dry_run, made, *limits)
 
@@ -115,13 +113,13 @@ class BatchAttention:
         tile.
         """
         arrays = arrays_of(seq_lens)
-        made = self._make_kind("attention.plan_on_device", **kind)
+        made, values = self._make_kind("attention.plan_on_device", **kind)
         stream = arrays.stream_on(self._device) if stream is None else stream
         tables = (seq_lens, block_tables, kv_indptr, kv_indices)
         library.attention_plan_on_device(
             self._engine, made, qo_len, *(export(table) for table in tables), stream
         )
-        self._take_kind(kind, tables)
+        self._take_kind(values, kind.get("variant"), tables)
 
     def check_plan(self, stream: Optional[int] = None) -> None:
         """Waits for the stream; ValueError names the first request that did not fit the last plan
@@ -130,27 +128,25 @@ class BatchAttention:
             stream = 0 if self._arrays is None else self._arrays.stream_on(self._device)
         library.attention_check_plan(self._engine, stream)
 
-    def _make_kind(self, op: str, **kind: Any) -> Any:
+    def _make_kind(self, op: str, **kind: Any) -> Tuple[Any, KindValues]:
         """What plans of one kind have in common, for the library; the last one is kept."""
         values = kind_values(op, **kind)
-        if kind.get("variant") is not None:
-            return library.attention_kind(*values)
-        if values != self._kind_values:
-            self._kind, self._kind_values = library.attention_kind(*values), values
-        return self._kind
+        if values.variant is None and values == self._kind_values:
+            return self._kind, values
+        made = library.attention_kind(*values)
+        if values.variant is None:
+            self._kind, self._kind_values = made, values
+        return made, values
 
-    def _take_kind(self, kind: Mapping[str, Any], keep: Any) -> None:
+    def _take_kind(
+        self, values: KindValues, variant: Optional[AttentionVariant], keep: Any
+    ) -> None:
         """After a plan: what run() must know. keep: what must live as long as the plan."""
-        head_dim_vo = kind.get("head_dim_vo")
-        self._head_dim_vo = kind["head_dim_qk"] if head_dim_vo is None else head_dim_vo
-        q_dtype = dtype_name(kind.get("q_dtype", "bf16"))
-        o_dtype = kind.get("o_dtype")
-        if o_dtype is None:
-            o_dtype = "bf16" if q_dtype == "f8e4m3" else q_dtype
-        self._o_dtype = dtype_name(o_dtype)
-        self._is_paged = kind.get("page_size", 0) > 0
-        self._is_hnd = is_hnd(kind.get("kv_layout", "NHD"), "attention.plan")
-        self._variant = kind.get("variant")
+        self._head_dim_vo = values.head_dim_vo
+        self._o_dtype = values.o_dtype
+        self._is_paged = values.page_size > 0
+        self._is_hnd = values.is_hnd
+        self._variant = variant
         self._indices = keep
 
     def plan(
@@ -225,7 +221,7 @@ class BatchAttention:
             "checked": checked,
             "variant": variant,
         }
-        made = self._make_kind(op, **kind)
+        made, values = self._make_kind(op, **kind)
         indices = None if kv_indices is None else self._plan_indices(kv_indices)
         last_page_len = None
         if kv_last_page_len is not None:
@@ -244,7 +240,7 @@ class BatchAttention:
             stream,
         )
         if not dry_run:
-            self._take_kind(kind, indices)
+            self._take_kind(values, variant, indices)
         return workspace_bytes
 
     def plan_cascade(
@@ -267,7 +263,7 @@ class BatchAttention:
         window_left and variant; run() does for window_left, alibi_slopes and custom_mask.
         """
         op = "attention.plan_cascade"
-        made = self._make_kind(op, **kind)
+        made, values = self._make_kind(op, **kind)
         names = ("qo_indptr", "kv_indptr", "kv_indices", "kv_last_page_len")
         arrays = []
         for level in levels:
@@ -287,7 +283,7 @@ class BatchAttention:
             self._engine, dry_run, made, tensors, stream
         )
         if not dry_run:
-            self._take_kind(kind, arrays)
+            self._take_kind(values, kind.get("variant"), arrays)
         return workspace_bytes
 
     def _plan_indices(self, kv_indices: Any) -> Array:
