@@ -5,6 +5,14 @@
 #include "plan/limits.h"
 
 namespace quire::plan {
+namespace {
+
+// Tiles of at most this share of tile_q rows wait for K and V longer than for products.
+constexpr int kFewRowsShare = 4;
+// Either kind must be at least this share of all steps for an overlap to matter.
+constexpr int kSmallestMixedShare = 8;
+
+}  // namespace
 
 AttentionPlanSize TilePlan::prepare(const AttentionProblem& problem, const AttentionTile& tile) {
   num_kv_heads_ = problem.num_kv_heads;
@@ -15,6 +23,8 @@ AttentionPlanSize TilePlan::prepare(const AttentionProblem& problem, const Atten
   is_cascade_ = problem.num_levels() > 1;
   row_tiles(problem, tile, tiles_);
   if (is_cascade_) rows_.find(problem.first_requests, tiles_);
+  few_rows_ = tile.tile_q / kFewRowsShare;
+  is_mixed_ = mixes_few_and_many_rows();
   split_ = &chooser_.choose(problem, tile, tiles_);
   AttentionPlanSize size;
   size.num_items = static_cast<std::int64_t>(split_->workers.size());
@@ -29,6 +39,16 @@ AttentionPlanSize TilePlan::prepare(const AttentionProblem& problem, const Atten
   }
   size.num_partial_rows = place_partial_rows();
   return size;
+}
+
+bool TilePlan::mixes_few_and_many_rows() const {
+  std::int64_t few = 0, all = 0;
+  for (const RowTile& t : tiles_) {
+    const std::int64_t steps = visible_steps({0, t.kv_len}, t.visible, tile_kv_);
+    all += steps;
+    if (t.num_rows <= few_rows_) few += steps;
+  }
+  return std::min(few, all - few) * kSmallestMixedShare > all;
 }
 
 std::int64_t TilePlan::place_partial_rows() {
@@ -57,20 +77,24 @@ void TilePlan::write_items(const AttentionPlanArrays& arrays) const {
   std::ranges::fill(indptr, 0);
   for (const std::int32_t w : split_->workers) ++indptr[static_cast<std::size_t>(w) + 1];
   for (std::size_t w = 1; w < indptr.size(); ++w) indptr[w] += indptr[w - 1];
-  next_.assign(indptr.begin(), indptr.end() - 1);
+  room_.resize(indptr.size() - 1);
+  for (std::size_t w = 0; w < room_.size(); ++w) room_[w] = {indptr[w], indptr[w + 1]};
   const std::int32_t* worker = split_->workers.data();
   for (const Job& job : split_->jobs) {
     const KvSplit::Part part = split_->parts[static_cast<std::size_t>(job.id)];
     const auto t = static_cast<std::size_t>(part.tile);
     const RowTile& row_tile = tiles_[t];
     const std::int32_t num_parts = split_->num_parts[t];
+    const bool has_few_rows = row_tile.num_rows <= few_rows_;
     const TokenRange tokens =
         part_tokens(row_tile, num_parts, part.index, fixed_split_size_, tile_kv_);
     for (std::int32_t head = job.first; head < job.first + job.copies; ++head, ++worker) {
       const bool is_partial = row_tile.is_partial(num_parts);
       const std::int32_t first =
           is_partial ? first_row_[t] + head * num_parts * row_tile.num_rows : -1;
-      arrays.items[next_[static_cast<std::size_t>(*worker)]++] = {
+      Room& room = room_[static_cast<std::size_t>(*worker)];
+      const bool from_behind = is_mixed_ && has_few_rows == (*worker % 2 == 0);
+      arrays.items[from_behind ? --room.end : room.begin++] = {
           .request = row_tile.request,
           .kv_head = head,
           .q_begin = row_tile.q_begin,

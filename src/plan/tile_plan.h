@@ -1,5 +1,7 @@
 // Planning where requests have several tiles of packed rows, or levels: parts of tiles, longest
-// first, in sections whose K and V stay in the cache, each to the least loaded worker.
+// first, in sections whose K and V stay in the cache, each to the least loaded worker. Where tiles
+// of many rows, which wait for products, and tiles of few, which wait for memory, both take their
+// time, every second worker begins with the others, so that the two overlap.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +22,7 @@ class TilePlan {
   void write(const AttentionPlanArrays& arrays) const;
 
  private:
+  bool mixes_few_and_many_rows() const;
   std::int64_t place_partial_rows();
   void write_items(const AttentionPlanArrays& arrays) const;
   void write_merges(kernels::MergeItem* merges) const;
@@ -33,10 +36,16 @@ class TilePlan {
   SplitChooser chooser_;
   const KvSplit* split_ = nullptr;  // in chooser_
   bool is_cascade_ = false;
+  bool is_mixed_ = false;
+  int few_rows_ = 0;
   CascadeRows rows_;
   // Partial rows of tile t, head h begin at first_row_[t] + h * num_parts[t] * num_rows.
   std::vector<std::int32_t> first_row_;
-  mutable std::vector<std::int32_t> next_;  // scratch of write_items
+  // Scratch of write_items: the room that is left for a worker's items.
+  struct Room {
+    std::int32_t begin, end;
+  };
+  mutable std::vector<Room> room_;
 };
 
 }  // namespace quire::plan
