@@ -23,6 +23,7 @@ from attention_inputs import (
 )
 from attention_peers import ALL, decode_peers, fa3_on_pages, prefill_peers
 from harness import Case, Implementation
+from separate_calls import separate_calls
 
 BF16_ERROR = 4e-3
 FP8_ERROR = 6e-2  # weights of 8 bits too
@@ -166,6 +167,8 @@ def attention_case(
                 name if implementations else "quire", problem, [(tensors, pages)], exact
             )
         )
+        if pages and op.startswith("mixed") and page_size == page_sizes[0]:
+            implementations.append(separate_calls(problem, tensors, pages, exact, planned))
         if pages and "fa3" in peers:
             name = "fa3 paged" if page_size == page_sizes[0] else f"fa3 page {page_size}"
             on_pages += fa3_on_pages(name, problem, tensors, pages, exact)
