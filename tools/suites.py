@@ -89,6 +89,7 @@ def kernel_suites(quire: pathlib.Path, arch_lists: dict[str, str]) -> list[Suite
             *(str(quire), "compile", kernels, "--arch", arch, "--jobs", "1"),
             *("--out", "build/test_reports/kernels"),
             build="release",
+            timeout_s=1500,  # 3 minutes on two idle cores
         )
         for arch, kernels in arch_lists.items()
     ]
