@@ -12,6 +12,7 @@ ARCHITECTURES = ("sm_80", "sm_90a", "sm_100a", "sm_120a")
 # Which kernels `make test` compiles: those of sm_80 and of the later architectures are the same.
 TESTED_KERNELS = {"sm_80": "--all", "sm_90a": "--all", "sm_100a": "--preset", "sm_120a": "--preset"}
 EMULATOR_SHARDS = 2
+GPU_SHARDS = 12  # mostly CPU time: references and compiling
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,11 @@ def gpu_plan(build_dir: pathlib.Path) -> tuple[list[Build], list[Suite]]:
     device = os.environ.get("QUIRE_TEST_DEVICE", "cuda:0")
     program = {"QUIRE_TINYLLAMA": str(build_dir / "examples" / "tinyllama" / "tinyllama")}
     rooms = ("core", "jit", "cuda", "emulated", "ops", "examples")
-    suites = [cpp_suite(build_dir, room, device, env=program) for room in rooms]
+    sharded = {"env": {**program, "OMP_NUM_THREADS": "2"}, "shards": GPU_SHARDS}
+    suites = [
+        cpp_suite(build_dir, room, device, **(sharded if room == "ops" else {"env": program}))
+        for room in rooms
+    ]
     suites.append(
         Suite(
             "Python",
