@@ -9,7 +9,6 @@
 #include <map>
 #include <numeric>
 #include <set>
-#include <span>
 #include <tuple>
 #include <vector>
 
@@ -356,25 +355,6 @@ TEST(AttentionPlan, CausalHintMakesLaterTilesDearer) {
   EXPECT_EQ(plan.items.back().q_begin, 0);
   EXPECT_EQ(item_cost(plan.items.front(), problem, tile), 64.5);
   EXPECT_EQ(item_cost(plan.items.back(), problem, tile), 1.5);
-}
-
-TEST(AttentionPlan, HalfOfTheWorkersBeginWithWhatWaitsForMemory) {
-  std::vector<std::int32_t> qo_lens(32, 1), kv_lens(32, 1024);
-  qo_lens.push_back(1024);
-  kv_lens.push_back(1024);
-  const AttentionPlan plan = plan_of(qo_lens, kv_lens, {4, 64, 64}, {.num_kv_heads = 2});
-  const auto is_decode = [](const WorkItem& item) { return item.request < 32; };
-  for (int w = 0; w < 4; ++w) {
-    const std::span items =
-        std::span(plan.items)
-            .subspan(static_cast<std::size_t>(plan.worker_indptr[w]),
-                     static_cast<std::size_t>(plan.worker_indptr[w + 1] - plan.worker_indptr[w]));
-    EXPECT_TRUE(std::ranges::any_of(items, is_decode));
-    EXPECT_FALSE(std::ranges::all_of(items, is_decode));
-    const bool decodes_first = w % 2 == 1;
-    EXPECT_TRUE(std::ranges::is_partitioned(
-        items, [&](const WorkItem& item) { return is_decode(item) == decodes_first; }));
-  }
 }
 
 TEST(AttentionPlan, EqualItemsKeepTheOrderOfRequestHeadAndRow) {
