@@ -359,29 +359,6 @@ struct Sm90Consumer {
     }
   }
 
-  // An item without rows for this warpgroup, as those of single tokens are for all but the first:
-  // what its first tiles went through is for nothing, the rest passes by. The matrix unit is then
-  // the others', and what is left of the item here is never written.
-  // Kernels whose registers are full multiply it all.
-  static constexpr bool kLetsTilesPass = kWarpgroups > 1 &&
-                                         (c.boxes || (c.head_dim_vo <= 128 && !sm90_converts(c)));
-  __forceinline__ bool has_rows() const { return !kLetsTilesPass || plain_first >= 0; }
-  __forceinline__ void let_tiles_pass() {
-    while (tile > 0) {
-      if (kClearsValues && v_rows < c.tile_kv) clear_values();
-      v_rows = c.tile_kv;
-      smem.v_full(v_ring.stage).wait(v_ring.parity);
-      release(smem.v_empty(v_ring.stage));
-      v_ring.advance();
-      --tile;
-      take_turn();
-      pass_turn();
-      smem.k_full(k_ring.stage).wait(k_ring.parity);
-      release(smem.k_empty(k_ring.stage));
-      k_ring.advance();
-    }
-  }
-
   // One stream of steps over all items of the block: each step issues the scores of the next KV
   // tile (of the next item too) together with the output of the current one.
   __forceinline__ void run() {
@@ -477,10 +454,7 @@ struct Sm90Consumer {
       rows.sum[1] += tile_sum[1];
       release(smem.k_empty(k_ring.stage));
       k_ring.advance();
-      if (tile == 0 || !has_rows()) {
-        let_tiles_pass();
-        end_item();
-      }
+      if (tile == 0) end_item();
       accumulate = !item_ends;
     }
 

@@ -15,7 +15,7 @@ struct Sm90Item : WorkTile {
   int first_token;                    // q_begin / group_size: token of the request
   int first_head;                     // q_begin % group_size
   int group_reciprocal;               // 2^20 / group_size, rounded up
-  int plain_first[3], plain_last[3];  // tiles whose scores a consumer need not shape; -1: no rows
+  int plain_first[3], plain_last[3];  // tiles whose scores a consumer need not shape
   int rows_of_last;                   // rows of the last tile that are there
 };
 static_assert(sizeof(Sm90Item) <= kSm90ItemBytes);
@@ -188,11 +188,7 @@ __forceinline__ void look_up(const AttentionSm90Params& params, int index, Sm90I
   const int before_rows = t.kv_len - t.qo_len;  // tokens before those of q
 #pragma unroll 1
   for (int i = 0; i < sm90_layout(c).consumers; ++i) {
-    if (64 * i >= t.num_rows) {
-      t.plain_first[i] = -1, t.plain_last[i] = t.num_tiles;
-      continue;
-    }
-    const int first = 64 * i;
+    const int first = tile::min_of(64 * i, t.num_rows - 1);
     const int last = tile::min_of(64 * i + 64, t.num_rows) - 1;
     int begin = 0, end = t.kv_end;
     if (p.causal)
