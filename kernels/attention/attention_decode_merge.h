@@ -1,6 +1,6 @@
-// The end of a work item of attention_decode: the states of the warps are joined, 8 rows at a time,
-// and written. Of a tile that was split, that is a partial result; the block that is the last to
-// write one then joins all of them, by the same code, as if each warp had computed a share of them.
+// The end of a work item of attention_decode: the states of the warps are joined, a warp a row, and
+// written. Of a tile that was split, that is a partial result; the warp that is the last to write a
+// row's then joins all of them. Nobody waits for other warps between the one and the other.
 #pragma once
 
 #include "attention/attention_decode_state.h"
@@ -19,121 +19,108 @@ struct DecodeMerge {
   // By all threads of the block.
   __forceinline__ void finish(const DecodeItem& item, const DecodeState<c>& state) const {
     const int warp = tile::warp_index();
-    const bool computes = warp < kLayout.warps;
-    float *row_max = smem.row_max() + 8 * warp, *row_sum = smem.row_sum() + 8 * warp;
-    WorkTile t = item.tile;
-    // Before the loop, where all of it fits one pass: in the loop it would keep the registers of
-    // the state until parts are gathered.
-    if (kOnePass && computes) state.store(0, 0, smem.state(warp), row_max, row_sum);
+    const WorkTile& t = item.tile;
 #pragma unroll 1
-    for (bool of_parts = false;; of_parts = true) {
+    for (int n = 0; n < c.row_tiles && (n == 0 || 8 * n < t.num_rows); ++n) {
 #pragma unroll 1
-      for (int n = 0; n == 0 || 8 * n < t.num_rows; ++n) {
-#pragma unroll 1
-        for (int col = 0; col < c.head_dim_vo; col += kLayout.state_cols) {
-          if (computes && of_parts) {
-            gather(item, n, col, smem.state(warp), row_max, row_sum);
-          } else if (computes && !kOnePass) {
-            state.store(n, col, smem.state(warp), row_max, row_sum);
-          }
-          tile::sync_block();
-          write(t, n, col, of_parts ? 1.f : item.to_base2);
-          if constexpr (!kOnePass) tile::sync_block();
+      for (int col = 0; col < c.head_dim_vo; col += kLayout.state_cols) {
+        if (warp < kLayout.warps) {
+          state.store(n, col, smem.state(warp), smem.row_max() + 8 * warp,
+                      smem.row_sum() + 8 * warp);
         }
+        tile::sync_block();
+#pragma unroll 1
+        for (int row = warp; row < 8 && 8 * n + row < t.num_rows; row += kWarps) {
+          write(item, 8 * n, row, col);
+        }
+        if constexpr (!kOnePass) tile::sync_block();
       }
-      if (t.partial_row < 0 || !is_last(item)) return;
-      t.partial_row = -1;
     }
+    if (t.partial_row >= 0) join_arrived(item);
   }
 
  private:
   // Eight rows and state_cols columns are left to the block at a time.
   static constexpr bool kOnePass = c.row_tiles == 1 && c.head_dim_vo == kLayout.state_cols;
+  static constexpr int kWarps = kLayout.threads / tile::kWarpSize;
+  static constexpr int kLaneCols = 4;
+  static_assert(c.tile_q <= tile::kWarpSize);
 
-  // Whether all other parts have been written.
-  __forceinline__ bool is_last(const DecodeItem& item) const {
-    tile::sync_block();
-    if (tile::thread_index() == 0) {
-      const u32 last = static_cast<u32>(item.num_parts) - 1;
-      smem.is_last() = tile::atomic_count(p.counters + item.first_partial_row / 2, last) == last;
+  // Of a row, the columns from `first_col` on that the warps have left.
+  __forceinline__ void write(const DecodeItem& item, int first_row, int row, int first_col) const {
+    const int col = kLaneCols * tile::lane_index();
+    if (col >= kLayout.state_cols || first_col + col >= c.head_dim_vo) return;
+    float part_scale[kLayout.warps];
+    const RowResult result =
+        join_row<true>(smem.row_max() + row, smem.row_sum() + row, 8, item.to_base2, part_scale);
+    float o[kLaneCols] = {};
+#pragma unroll
+    for (int j = 0; j < kLayout.warps; ++j) {
+      float of_warp[kLaneCols];
+      tile::load<kLaneCols>(of_warp, smem.state(j) + row * kLayout.state_row + col);
+#pragma unroll
+      for (int i = 0; i < kLaneCols; ++i) o[i] += of_warp[i] * part_scale[j];
     }
-    tile::sync_block();
-    return smem.is_last() != 0;
+    write_row<c>(p, item.tile, first_row + row, first_col + col, o, result);
   }
 
-  // Adds this warp's share of the parts to a state: four columns a lane, some rows at the same
-  // time.
-  __forceinline__ void gather(const DecodeItem& item, int n, int col, float* state, float* row_max,
-                              float* row_sum) const {
-    constexpr int kRows = DecodeState<c>::kCrowded ? 4 : 8;
+  // Counts the rows that this warp has written, and joins those whose other parts have been
+  // written too.
+  __forceinline__ void join_arrived(const DecodeItem& item) const {
+    const int row = tile::lane_index();
+    const u32 last = static_cast<u32>(item.num_parts) - 1;
+    tile::sync_warp();
+    bool complete = false;
+    if (row < item.tile.num_rows && row % 8 % kWarps == tile::warp_index()) {
+      complete = tile::atomic_count(p.counters + item.first_partial_row / 2 + row, last) == last;
+    }
+    const u32 rows = tile::warp::ballot(complete);
+    tile::sync_warp();
 #pragma unroll 1
-    for (int r = 0; r < 8; r += kRows) {
-      gather_rows<kRows>(item, 8 * n + r, col, state + r * kLayout.state_row, row_max + r,
-                         row_sum + r);
+    for (int r = 0; r < item.tile.num_rows; ++r) {
+      if (rows >> r & 1) join_parts(item, r);
     }
   }
-  template <int num_rows>
-  __forceinline__ void gather_rows(const DecodeItem& item, int first_row, int col, float* state,
-                                   float* row_max, float* row_sum) const {
+
+  __forceinline__ void join_parts(const DecodeItem& item, int row) const {
+    constexpr int kBatch = DecodeState<c>::kCrowded ? 8 : 16;  // whose loads are under way together
     const int lane = tile::lane_index(), rows = item.tile.num_rows;
-    const int my_col = col + 4 * lane;
-    const bool mine = 4 * lane < kLayout.state_cols && my_col < c.head_dim_vo;
-    float m[num_rows], sum[num_rows] = {}, acc[num_rows][4] = {};
-#pragma unroll
-    for (int r = 0; r < num_rows; ++r) m[r] = tile::kNegInf;
+    WorkTile t = item.tile;
+    t.partial_row = -1;
 #pragma unroll 1
-    for (int s = tile::warp_index(); s < item.num_parts; s += kLayout.warps) {
-      const i64 first = item.first_partial_row + static_cast<i64>(s) * rows + first_row;
-      float lse[num_rows], o[num_rows][4] = {};
+    for (int first_col = 0; first_col < c.head_dim_vo; first_col += kLaneCols * tile::kWarpSize) {
+      const int col = first_col + kLaneCols * lane;
+      float m = tile::kNegInf, sum = 0.f, acc[kLaneCols] = {};
+#pragma unroll 1
+      for (int s = 0; s < item.num_parts; s += kBatch) {
+        const int left = item.num_parts - s, part = lane % kBatch;
+        const i64 first = item.first_partial_row + static_cast<i64>(s) * rows + row;
+        float o[kBatch][kLaneCols] = {};
 #pragma unroll
-      for (int r = 0; r < num_rows; ++r) {
-        const bool there = first_row + r < rows;
-        lse[r] = there ? p.partial_lse[first + r] : tile::kNegInf;
-        if (there && mine) tile::load<4>(o[r], p.partial_o + (first + r) * c.head_dim_vo + my_col);
-      }
-#pragma unroll
-      for (int r = 0; r < num_rows; ++r) {
-        const float both = tile::max_f32(m[r], lse[r]);
+        for (int i = 0; i < kBatch; ++i) {
+          if (i >= left || col >= c.head_dim_vo) continue;
+          tile::load<kLaneCols>(o[i], p.partial_o + (first + i * rows) * c.head_dim_vo + col);
+        }
+        const float lse = part < left ? p.partial_lse[first + part * rows] : tile::kNegInf;
+        const float both = tile::max_f32(m, tile::warp::max<kBatch>(lse));
         const float offset = both == tile::kNegInf ? 0.f : both;
-        const float keep = tile::exp2_approx(m[r] - offset);
-        const float weight = tile::exp2_approx(lse[r] - offset);
-        m[r] = both;
-        sum[r] = sum[r] * keep + weight;
+        const float keep = tile::exp2_approx(m - offset);
+        const float weight = tile::exp2_approx(lse - offset);
+        m = both;
+        sum = sum * keep + tile::warp::sum<kBatch>(weight);
 #pragma unroll
-        for (int i = 0; i < 4; ++i) acc[r][i] = acc[r][i] * keep + weight * o[r][i];
-      }
-    }
+        for (int j = 0; j < kLaneCols; ++j) acc[j] *= keep;
 #pragma unroll
-    for (int r = 0; r < num_rows; ++r) {
-      if (mine) tile::store<4>(state + r * kLayout.state_row + 4 * lane, acc[r]);
-      if (lane == 0) row_max[r] = m[r], row_sum[r] = sum[r];
-    }
-  }
-
-  // Rows 8 n to 8 n + 7, columns from `first_col` on: eight columns a thread.
-  __forceinline__ void write(const WorkTile& t, int n, int first_col, float to_base2) const {
-    const int cols = tile::min_of(kLayout.state_cols, c.head_dim_vo - first_col);
-    const int chunks = cols / 8, rows = tile::min_of(8, t.num_rows - 8 * n);
-#pragma unroll 1
-    for (int i = tile::thread_index(); i < rows * chunks; i += kLayout.threads) {
-      const int row = i / chunks, col = i % chunks * 8;
-      float part_scale[kLayout.warps];
-      const RowResult result =
-          join_row<true>(smem.row_max() + row, smem.row_sum() + row, 8, to_base2, part_scale);
-      float o[8] = {};
+        for (int i = 0; i < kBatch; ++i) {
+          const float of_part = tile::warp::shuffle(weight, i);
 #pragma unroll
-      for (int j = 0; j < kLayout.warps; ++j) {
-        const float* src = smem.state(j) + row * kLayout.state_row + col;
-        float low[4], high[4];
-        tile::load<4>(low, src);
-        tile::load<4>(high, src + 4);
-#pragma unroll
-        for (int x = 0; x < 4; ++x) {
-          o[x] += low[x] * part_scale[j];
-          o[x + 4] += high[x] * part_scale[j];
+          for (int j = 0; j < kLaneCols; ++j) acc[j] += of_part * o[i][j];
         }
       }
-      write_row<c>(p, t, 8 * n + row, first_col + col, o, result);
+      if (col >= c.head_dim_vo) continue;
+      const RowResult result = sum == 0.f ? RowResult{tile::kNegInf, 0.f}
+                                          : RowResult{m + tile::log2_approx(sum), 1.f / sum};
+      write_row<c>(p, t, row, col, acc, result);
     }
   }
 };

@@ -24,7 +24,7 @@ inline DecodeItem make_decode_item(const AttentionParams& p, const WorkItem& ite
   WorkTile& t = d.tile;
   d.to_base2 = d.num_parts < 0 ? tile::kNan : Logits<c>::to_base2(p, t.kv_head);
   const i64 end = d.first_partial_row + static_cast<i64>(d.num_parts) * t.num_rows;
-  const bool joins = d.first_partial_row >= 0 && d.num_parts >= 1 && end <= p.num_partial_rows;
+  const bool joins = d.first_partial_row >= 0 && d.num_parts >= 2 && end <= p.num_partial_rows;
   if (t.num_rows == 0 || (t.partial_row >= 0 && !joins)) {
     t.num_rows = 0;
     t.kv_begin = t.kv_end = 0;

@@ -126,7 +126,8 @@ struct AttentionParams {
   const i32* kv_indices;     // [num_indices] page ids; null when ragged
   float* partial_o;          // [num_partial_rows, head_dim_vo], normalised, before v_scale(s)
   float* partial_lse;        // [num_partial_rows], base 2, without the sink
-  // Parts that have arrived, of the tile whose first partial row is 2 i or 2 i + 1; 0 between runs.
+  // Parts that have arrived, of row r of the tile whose first partial row is 2 (i - r) or 2 (i - r)
+  // + 1: of two parts at least, each row has a counter of its own. 0 between runs.
   u32* counters;              // [ceil(num_partial_rows / 2)]; decode only
   const u8* custom_mask;      // null: none
   const i32* mask_indptr;     // [batch_size + 1], bytes

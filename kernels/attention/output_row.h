@@ -9,10 +9,10 @@
 
 namespace quire::kernels {
 
-// o: eight columns of the row's output before `o_scale`; lse in base 2, without the sink.
-template <AttentionConfig c>
+// o: some columns of the row's output before `o_scale`; lse in base 2, without the sink.
+template <AttentionConfig c, int num_cols>
 inline void write_output_row(const AttentionParams& p, i64 token, i64 head, int col,
-                             const float (&o)[8], float lse, float o_scale) {
+                             const float (&o)[num_cols], float lse, float o_scale) {
   using T = tile::storage_t<c.o_dtype>;
   if (c.softmax && p.sinks) {
     const SinkedState state = add_sink(lse, p.sinks[head]);
@@ -21,14 +21,14 @@ inline void write_output_row(const AttentionParams& p, i64 token, i64 head, int 
   }
   o_scale *= value_scale<c>(p, static_cast<int>(is_fp8(c.kv_dtype) ? head / p.group_size : 0));
   T* dst = static_cast<T*>(p.out) + token * p.out_token_stride + head * p.out_head_stride + col;
-  float scaled[8];
+  float scaled[num_cols];
 #pragma unroll
-  for (int i = 0; i < 8; ++i) scaled[i] = o[i] * o_scale;
+  for (int i = 0; i < num_cols; ++i) scaled[i] = o[i] * o_scale;
   if constexpr (c.aligned && sizeof(T) == 2) {
-    tile::store<8>(dst, scaled);
+    tile::store<num_cols>(dst, scaled);
   } else {
 #pragma unroll
-    for (int i = 0; i < 8; ++i) dst[i] = tile::from_float<T>(scaled[i]);
+    for (int i = 0; i < num_cols; ++i) dst[i] = tile::from_float<T>(scaled[i]);
   }
   if (c.softmax && col == 0 && p.lse) {
     p.lse[token * p.num_qo_heads + head] = p.lse_base_e ? lse * tile::kLn2 : lse;

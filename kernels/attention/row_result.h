@@ -37,20 +37,17 @@ inline RowResult join_row(const float* row_max, const float* row_sum, int stride
   return {offset + tile::log2_approx(sum), 1.f / sum};
 }
 
-// Writes eight normalised columns of a row of the tile, and its lse when they are the first.
-template <AttentionConfig c>
-inline void write_row(const AttentionParams& p, const WorkTile& t, int row, int col, float (&o)[8],
-                      RowResult result) {
+// Writes some columns of a row of the tile, normalised, and its lse when they are the first.
+template <AttentionConfig c, int num_cols>
+inline void write_row(const AttentionParams& p, const WorkTile& t, int row, int col,
+                      float (&o)[num_cols], RowResult result) {
   const bool first = col == 0;
   if (t.partial_row >= 0) {
     const i64 partial = static_cast<i64>(t.partial_row) + row;
     float* dst = p.partial_o + partial * c.head_dim_vo + col;
 #pragma unroll
-    for (int i = 0; i < 8; ++i) o[i] *= result.o_scale;
-    float low[4] = {o[0], o[1], o[2], o[3]};
-    float high[4] = {o[4], o[5], o[6], o[7]};
-    tile::store<4>(dst, low);
-    tile::store<4>(dst + 4, high);
+    for (int i = 0; i < num_cols; ++i) o[i] *= result.o_scale;
+    tile::store_by<4>(dst, o);
     if (first) p.partial_lse[partial] = result.lse;
     return;
   }
