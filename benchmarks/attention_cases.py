@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import quire
@@ -76,9 +77,11 @@ def kind_of(problem: Problem) -> dict[str, Any]:
     }
 
 
-def planned(problem: Problem, tensors: Tensors, pages: Pages | None) -> quire.BatchAttention:
+def planned(
+    problem: Problem, tensors: Tensors, pages: Pages | None, **more: Any
+) -> quire.BatchAttention:
     attention = engine_for()
-    options = kind_of(problem)
+    options = kind_of(problem) | more
     if pages is None:
         attention.plan(
             tensors.qo_indptr,
@@ -146,6 +149,19 @@ def own_implementation(
         return reference.error(out)
 
     return Implementation(name, run, error)
+
+
+def invariant_case(op: str, shape: dict[str, Any], problem: Problem, page_size: int) -> Case:
+    """Decode by a plan whose results do not depend on the batch, beside the usual plan."""
+    tensors = random_tensors(problem)
+    inputs = [(tensors, paged(problem, tensors, page_size))]
+    exact = reference(problem, tensors)
+    invariant = partial(planned, batch_invariant=True)
+    implementations = [
+        own_implementation("quire", problem, inputs, exact, invariant),
+        own_implementation("quire batch-dependent", problem, inputs, exact),
+    ]
+    return Case("attention", op, shape, implementations, BF16_ERROR, bytes=problem.bytes())
 
 
 def attention_case(

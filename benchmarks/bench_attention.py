@@ -17,7 +17,15 @@ from typing import Any
 
 import torch
 import traces
-from attention_cases import FP8, attention_case, decode_case, fp8_case, shape_label, uniform
+from attention_cases import (
+    FP8,
+    attention_case,
+    decode_case,
+    fp8_case,
+    invariant_case,
+    shape_label,
+    uniform,
+)
 from attention_inputs import DTYPE, Problem
 from attention_peers import ALL
 from cascade_case import cascade_case
@@ -64,6 +72,7 @@ DECODE = [
 ]
 SPECULATIVE = [(16, 4, 1024), (64, 4, 2048), (64, 8, 2048)]  # batch, query tokens, kv_len
 SHARED_PREFIX = [(64, 8192, 512)]  # batch, tokens that all share, own tokens
+DECODE_INVARIANT = [(32, 4096), (64, 2048), (128, 4096), (256, 1024)]  # batch, kv_len
 DECODE_FP8 = [(64, 2048, (32, 8)), (128, 4096, (32, 8)), (256, 1024, (32, 8)), (128, 4096, (32, 4))]
 # What FlashInfer's own benchmarks run, in bf16.
 FLASHINFER_PREFILL = ((128, 1024), (64, 2048), (32, 4096), (16, 8192), (1, 32768))
@@ -104,6 +113,8 @@ class Planned:
         if self.op == "cascade":
             prefix, page_size = self.sizes["prefix"], self.page_sizes[0]
             return cascade_case(self.op, self.shape, self.problem, prefix, page_size)
+        if self.op == "decode_invariant":
+            return invariant_case(self.op, self.shape, self.problem, self.page_sizes[0])
         if self.op.startswith("decode"):
             page_size = self.page_sizes[0]
             return decode_case(self.op, self.shape, self.problem, page_size, self.graph)
@@ -182,6 +193,9 @@ def decode_cases() -> Iterator[Planned]:
         sizes = {"batch": batch, "prefix": prefix, "own": own}
         problem = uniform(batch, 1, prefix + own, (32, 8), 128, False)
         yield Planned("cascade", sizes, problem, page_sizes)
+    for batch, kv_len in DECODE_INVARIANT:
+        sizes, problem = {"batch": batch, "kv_len": kv_len}, (batch, 1, kv_len, (32, 8), 128)
+        yield Planned("decode_invariant", sizes, uniform(*problem, False), page_sizes)
     for batch, kv_len, heads in DECODE_FP8:
         problem = uniform(batch, 1, kv_len, heads, 128, False)
         problem = replace(problem, kv_dtype=torch.float8_e4m3fn)
