@@ -1,6 +1,6 @@
 // Batch attention of few packed rows a request, at the speed of memory: decode, speculative decode.
 //
-// Grid:   num_workers thread blocks, one a multiprocessor; block w takes the work items
+// Grid:   num_workers thread blocks, one a multiprocessor; the block of worker w takes the items
 //         [worker_indptr[w], worker_indptr[w + 1]).
 // Block:  warps_kv warps that attend, and one that looks up the items to come and their q. Warps
 //         that attend are alone until the item's end: each reads, multiplies and sums up its own
@@ -18,9 +18,19 @@
 
 namespace quire::kernels {
 
+// The worker that a block is. Plans lay the workers along a line, one KV head after the other; here
+// neighbouring blocks, which keep pace with each other, get those at the same place of every head.
+// So all heads of a page are read at about the same time, and its rows of memory are opened once.
+inline int decode_worker(const AttentionDecodeParams& params, int block) {
+  const int heads = params.attention.num_kv_heads, per_head = params.workers_per_head;
+  if (block >= per_head * heads) return block;
+  const int place = static_cast<int>(static_cast<u32>(block) / static_cast<u32>(heads));
+  return (block - place * heads) * per_head + place;
+}
+
 // Where an item's tokens are takes four loads that depend on each other. Most of what they read is
 // asked for at once, so that they find it in L2: a line of 128 bytes a lane, an array a warp.
-inline void prefetch_metadata(const AttentionParams& p) {
+inline void prefetch_metadata(const AttentionParams& p, int worker) {
   constexpr int kLineInts = 32;
   const int first = tile::lane_index() * kLineInts;
   const auto prefetch = [first](const i32* array, int count) {
@@ -30,8 +40,7 @@ inline void prefetch_metadata(const AttentionParams& p) {
     case 0: {
       // Blocks have about as many items each; a wrong guess, or one that runs over, does no harm.
       const u32 num_items = static_cast<u32>(p.num_items);
-      const u32 guess =
-          static_cast<u32>(tile::block_index()) * num_items / static_cast<u32>(p.num_workers);
+      const u32 guess = static_cast<u32>(worker) * num_items / static_cast<u32>(p.num_workers);
       const u32 item = guess + 4 * static_cast<u32>(tile::lane_index()) - 4;
       if (tile::lane_index() < 4 && item < num_items) tile::prefetch_to_l2(p.items + item);
       return;
@@ -53,8 +62,9 @@ __forceinline__ void attention_decode(const AttentionDecodeParams& params) {
   constexpr DecodeLayout kLayout = decode_layout(c);
   const AttentionParams& p = params.attention;
   const DecodeSmem<c> smem{tile::shared_memory()};
-  prefetch_metadata(p);
-  const i32* ends = p.worker_indptr + tile::block_index();
+  const int worker = decode_worker(params, tile::block_index());
+  prefetch_metadata(p, worker);
+  const i32* ends = p.worker_indptr + worker;
   const int begin = tile::min_of(tile::max_of(ends[0], 0), p.num_items);
   const int count = tile::min_of(tile::max_of(ends[1], 0), p.num_items) - begin;
   if (count <= 0) return;

@@ -24,7 +24,6 @@ struct DecodeLayout {
   i32 items;             // DecodeItem [kDecodeItems]
   i32 raw_items;         // WorkItem [kDecodeItems / 2]
   i32 full;              // Mbarrier [warps][num_stages]
-  i32 is_last;           // i32
   i32 bytes;
 };
 
@@ -58,8 +57,7 @@ constexpr DecodeLayout decode_layout(const AttentionConfig& c) {
   l.items = l.row_sum + l.warps * 8 * 4;
   l.raw_items = l.items + kDecodeItems * kDecodeItemBytes;
   l.full = l.raw_items + kDecodeItems / 2 * static_cast<i32>(sizeof(WorkItem));
-  l.is_last = l.full + l.warps * c.num_stages * 8;
-  l.bytes = l.is_last + 4;
+  l.bytes = l.full + l.warps * c.num_stages * 8;
   return l;
 }
 

@@ -69,7 +69,6 @@ struct DecodeSmem {
   __forceinline__ WorkItem& raw_item(int i) const {
     return reinterpret_cast<WorkItem*>(base + kLayout.raw_items)[i % (kDecodeItems / 2)];
   }
-  __forceinline__ i32& is_last() const { return *reinterpret_cast<i32*>(base + kLayout.is_last); }
 };
 
 }  // namespace quire::kernels

@@ -12,7 +12,8 @@ struct AttentionDecodeParams {
   i32 page_shift;  // page_size is 2^page_shift; -1: it is no power of two
   // Tokens that are looked up together, 2^copy_shift: they divide tile_kv and the page size.
   i32 copy_shift;
-  i32 evict_first;  // K and V leave L2 before everything else: better while they are few
+  i32 evict_first;       // K and V leave L2 before everything else: better while they are few
+  i32 workers_per_head;  // num_workers / num_kv_heads
   // The rest is for c.boxes: a box is all columns of 2^copy_shift tokens of a page and head.
   // 128 bytes of a row | rows of a page | 128 bytes each | KV heads | pages; 128-byte swizzle.
   // Ragged k and v are one page of total_kv rows.

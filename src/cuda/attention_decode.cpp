@@ -37,9 +37,7 @@ BoxedTensor boxed_kv(const AttentionConfig& config, const AttentionParams& p, co
                                paged ? p.num_pages : 1},
                      .strides = {kv.token_stride, panel, kv.head_stride, kv.page_stride},
                      .box = {panel, tokens_of_a_copy(config, p.page_size), panels, 1, 1},
-                     .element_bytes = element_bytes,
-                     // Not the next head's rows: another block reads them, at its own time.
-                     .l2_bytes = panels == 1 ? 128 : 256};
+                     .element_bytes = element_bytes};
   if (p.total_kv == 0 && p.num_pages == 0) {
     // Nothing is there and no token of it is used; the map must be of some memory all the same.
     tensor.data = p.q;
@@ -70,7 +68,8 @@ kernels::AttentionDecodeParams decode_params(const AttentionConfig& config,
   kernels::AttentionDecodeParams decode{.attention = p,
                                         .page_shift = page_shift(p.page_size),
                                         .copy_shift = std::countr_zero(tokens),
-                                        .evict_first = are_few(config, p, l2_bytes)};
+                                        .evict_first = are_few(config, p, l2_bytes),
+                                        .workers_per_head = p.num_workers / p.num_kv_heads};
   if (!config.boxes) return decode;
   const Kv k{p.k, p.k_page_stride, p.k_token_stride, p.k_head_stride, config.head_dim_qk};
   const Kv v{p.v, p.v_page_stride, p.v_token_stride, p.v_head_stride, config.head_dim_vo};

@@ -25,10 +25,9 @@ tile::TensorMap make_tensor_map(const BoxedTensor& tensor) {
   }
   tile::TensorMap map;
   const int type = tensor.element_bytes == 1 ? kTensorMapU8 : kTensorMapU16;
-  const int promotion = tensor.l2_bytes == 128 ? kPromote128 : kPromote256;
   check(driver().tensor_map_encode_tiled(&map, type, static_cast<std::uint32_t>(tensor.rank),
                                          const_cast<void*>(tensor.data), shape, strides, box,
-                                         kElementStrides, kNoInterleave, kSwizzle128, promotion,
+                                         kElementStrides, kNoInterleave, kSwizzle128, kPromote256,
                                          kFillWithZeros),
         "cuTensorMapEncodeTiled");
   return map;

@@ -16,7 +16,6 @@ struct BoxedTensor {
   std::array<std::int64_t, 4> strides = {};  // of dimensions 1 and up, elements; 16-byte multiples
   std::array<std::int32_t, 5> box = {};      // at most 256 each; box[0] is 128 bytes
   int element_bytes = 2;                     // or 1
-  int l2_bytes = 256;                        // that come to the L2 cache at a time; or 128
 };
 
 // With the 128-byte swizzle; what lies outside the tensor reads as zeros. Throws Error{driver}
