@@ -47,6 +47,13 @@ std::vector<AttentionCase> all_cases() {
   add(many, [](AttentionCase& c) {
     c.name += "_window", c.window_left = 3, c.causal = true;  // most tiles of warps are skipped
   });
+  AttentionCase again{.name = "rings_filled_again"};  // several items a worker, longer than a ring
+  const std::size_t requests = is_emulated() ? 8 : 300;
+  again.qo_lens.assign(requests, 1);
+  again.kv_lens.assign(requests, 900);
+  again.shape.num_kv_heads = again.shape.num_qo_heads = 1;
+  again.plan.disable_split_kv = true;
+  cases.push_back(again);
   struct Rows {
     int qo_len, group;
   };
