@@ -150,9 +150,7 @@ Result launch(DeviceState& state, const FakeModule& module, GridLaunch grid) {
   return fault.empty() ? Result{kSuccess} : state.fail(kLaunchFailed, fault);
 }
 
-Result launch_kernel(Function function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
-                     unsigned block_x, unsigned block_y, unsigned block_z, unsigned smem_bytes,
-                     StreamHandle stream, void** params, void**) {
+Result launch_kernel(const cuda::LaunchConfig* config, Function function, void** params, void**) {
   DeviceState& state = device_state();
   const std::lock_guard lock(state.mutex);
   const FakeModule* module = find_module(state, function);
@@ -165,18 +163,18 @@ Result launch_kernel(Function function, unsigned grid_x, unsigned grid_y, unsign
                                       ? "none"
                                       : fmt::format("device {}", current_device()->ordinal)));
   }
-  if (!stream_is_current(state, stream)) {
+  if (!stream_is_current(state, config->stream)) {
     return state.fail(kInvalidHandle, module->code->name() + ": stream of another device");
   }
-  if (grid_z != 1 || block_y != 1 || block_z != 1) {
+  if (config->grid_z != 1 || config->block_y != 1 || config->block_z != 1) {
     return state.fail(kInvalidValue, "kernels here have blocks of one and grids of two dimensions");
   }
   return launch(state, *module,
                 {.params = params[0],
-                 .grid_x = static_cast<int>(grid_x),
-                 .grid_y = static_cast<int>(grid_y),
-                 .threads = static_cast<int>(block_x),
-                 .smem_bytes = smem_bytes});
+                 .grid_x = static_cast<int>(config->grid_x),
+                 .grid_y = static_cast<int>(config->grid_y),
+                 .threads = static_cast<int>(config->block_x),
+                 .smem_bytes = config->smem_bytes});
 }
 
 Result occupancy_max_active_blocks(int* blocks, Function function, int block_size,

@@ -9,6 +9,8 @@
 namespace quire::cuda {
 namespace {
 
+constexpr int kEarlyStartsInGraphs = 12030;  // version of the driver that can capture them
+
 DeviceLimits read_limits(int device_index) {
   const DeviceHandle device = device_handle(device_index);
   const auto attribute = [&](DeviceAttribute which) {
@@ -18,13 +20,17 @@ DeviceLimits read_limits(int device_index) {
   };
   char name[256] = {};
   check(driver().device_get_name(name, sizeof(name) - 1, device), "cuDeviceGetName");
+  int version = 0;
+  check(driver().driver_get_version(&version), "cuDriverGetVersion");
+  const int major = attribute(kComputeCapabilityMajor);
   return {.name = name,
-          .compute_major = attribute(kComputeCapabilityMajor),
+          .compute_major = major,
           .compute_minor = attribute(kComputeCapabilityMinor),
           .num_sms = attribute(kMultiprocessorCount),
           .max_smem_per_block = attribute(kMaxSharedMemoryPerBlockOptin),
           .smem_per_sm = attribute(kMaxSharedMemoryPerMultiprocessor),
-          .l2_bytes = attribute(kL2CacheSize)};
+          .l2_bytes = attribute(kL2CacheSize),
+          .has_early_starts = major >= 9 && version >= kEarlyStartsInGraphs};
 }
 
 }  // namespace

@@ -50,7 +50,7 @@ void load_entries(void* library, DriverTable& t, std::string& trouble) {
   load("cuModuleGetFunction", t.module_get_function);
   load("cuFuncGetAttribute", t.func_get_attribute);
   load("cuFuncSetAttribute", t.func_set_attribute);
-  load("cuLaunchKernel", t.launch_kernel);
+  load("cuLaunchKernelEx", t.launch_kernel);
   load("cuOccupancyMaxActiveBlocksPerMultiprocessor", t.occupancy_max_active_blocks);
   load("cuTensorMapEncodeTiled", t.tensor_map_encode_tiled);
   load("cuMemAlloc_v2", t.mem_alloc);

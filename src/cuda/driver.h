@@ -17,6 +17,22 @@ using StreamHandle = void*;
 using Event = void*;
 using DevicePtr = std::uint64_t;
 
+struct LaunchAttribute {  // CUlaunchAttribute
+  int id;
+  alignas(8) int value[16];
+};
+struct LaunchConfig {  // CUlaunchConfig
+  unsigned grid_x, grid_y, grid_z;
+  unsigned block_x, block_y, block_z;
+  unsigned smem_bytes;
+  StreamHandle stream;
+  const LaunchAttribute* attributes;
+  unsigned num_attributes;
+};
+// CUlaunchAttributeID, its value 0 or 1: the kernel may start while the one before it in the stream
+// ends (tile/launch_order.h).
+inline constexpr int kProgrammaticStreamSerialization = 6;
+
 struct DriverTable {
   Result (*init)(unsigned flags);
   Result (*driver_get_version)(int* version);
@@ -37,9 +53,8 @@ struct DriverTable {
   Result (*module_get_function)(Function* function, Module module, const char* name);
   Result (*func_get_attribute)(int* value, int attribute, Function function);
   Result (*func_set_attribute)(Function function, int attribute, int value);
-  Result (*launch_kernel)(Function function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
-                          unsigned block_x, unsigned block_y, unsigned block_z, unsigned smem_bytes,
-                          StreamHandle stream, void** params, void** extra);
+  Result (*launch_kernel)(const LaunchConfig* config, Function function, void** params,
+                          void** extra);
   Result (*occupancy_max_active_blocks)(int* blocks, Function function, int block_size,
                                         std::size_t dynamic_smem_bytes);
   // Fills 128 bytes (aligned to 64) that describe a tensor and its boxes to the copy engine.
@@ -90,7 +105,7 @@ enum TensorMapType {
   kTensorMapBf16 = 9
 };
 enum TensorMapSwizzle { kNoSwizzle = 0, kSwizzle32 = 1, kSwizzle64 = 2, kSwizzle128 = 3 };
-enum TensorMapPromotion { kPromoteNone = 0, kPromote128 = 2, kPromote256 = 3 };
+enum TensorMapPromotion { kPromoteNone = 0, kPromote256 = 3 };
 
 // Loads the driver at the first call. Throws Error{device_unavailable} when there is none.
 const DriverTable& driver();
@@ -130,7 +145,8 @@ struct DeviceLimits {
   int max_smem_per_block = 0;  // bytes, with opt-in
   int smem_per_sm = 0;         // bytes
   int l2_bytes = 0;
-  std::string arch() const;  // NVRTC's name of the best target: "sm_90a", "sm_80", …
+  bool has_early_starts = false;  // a kernel may start while the one before it ends
+  std::string arch() const;       // NVRTC's name of the best target: "sm_90a", "sm_80", …
 };
 const DeviceLimits& device_limits(int device_index);
 

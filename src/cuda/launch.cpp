@@ -66,6 +66,7 @@ Kernel prepare(const jit::KernelSpec& spec, int device_index) {
   Kernel kernel{.threads_per_block = spec.threads_per_block,
                 .dynamic_smem_bytes = spec.dynamic_smem_bytes,
                 .device_index = device_index,
+                .starts_early = limits.has_early_starts,
                 .name = spec.name};
   const Module module = load_module(spec, limits.arch());
   check(driver().module_get_function(&kernel.function, module, spec.name.c_str()),
@@ -126,12 +127,21 @@ void launch(const Kernel& kernel, unsigned grid_x, unsigned grid_y, Stream strea
   if (grid_x == 0 || grid_y == 0) return;
   const DeviceGuard guard(kernel.device_index);
   void* arguments[] = {params};
-  const Result result = driver().launch_kernel(
-      kernel.function, grid_x, grid_y, 1, static_cast<unsigned>(kernel.threads_per_block), 1, 1,
-      static_cast<unsigned>(kernel.dynamic_smem_bytes), stream.handle, arguments, nullptr);
+  constexpr LaunchAttribute kStartsEarly{.id = kProgrammaticStreamSerialization, .value = {1}};
+  const LaunchConfig config{.grid_x = grid_x,
+                            .grid_y = grid_y,
+                            .grid_z = 1,
+                            .block_x = static_cast<unsigned>(kernel.threads_per_block),
+                            .block_y = 1,
+                            .block_z = 1,
+                            .smem_bytes = static_cast<unsigned>(kernel.dynamic_smem_bytes),
+                            .stream = stream.handle,
+                            .attributes = &kStartsEarly,
+                            .num_attributes = kernel.starts_early ? 1U : 0U};
+  const Result result = driver().launch_kernel(&config, kernel.function, arguments, nullptr);
   if (result == 0) return;
   check(result,
-        fmt::format("{}: cuLaunchKernel of {} x {} blocks of {} threads on cuda:{}", kernel.name,
+        fmt::format("{}: cuLaunchKernelEx of {} x {} blocks of {} threads on cuda:{}", kernel.name,
                     grid_x, grid_y, kernel.threads_per_block, kernel.device_index)
             .c_str());
 }

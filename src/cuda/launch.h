@@ -17,7 +17,8 @@ struct Kernel {
   int threads_per_block = 0;
   std::size_t dynamic_smem_bytes = 0;
   int device_index = 0;
-  std::string name = {};  // for error texts
+  bool starts_early = false;  // while the kernel before it in the stream ends
+  std::string name = {};      // for error texts
 };
 
 // Compiles or loads `spec` for the device, once a process and device; thread-safe. Also raises the

@@ -10,11 +10,14 @@ std::string generate_source(const KernelSpec& spec) {
                                   : "";
   return fmt::format(
       "#include \"{}\"\n"
+      "#include \"tile/launch_order.h\"\n"
       "using namespace quire::kernels;\n"
       "constexpr {} kConfig{};\n"
       "extern \"C\" __global__ void {}__launch_bounds__({}, {}) {}(const __grid_constant__ {} "
       "params) "
       "{{\n"
+      "  quire::tile::wait_for_kernels_before();\n"
+      "  quire::tile::let_next_kernel_start();\n"
       "  quire::kernels::{}<kConfig>(params);\n"
       "}}\n",
       spec.header, spec.config_type, spec.config, cluster, spec.threads_per_block,

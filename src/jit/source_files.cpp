@@ -31,7 +31,8 @@ std::vector<std::string_view> included_names(std::string_view text) {
 
 std::vector<EmbeddedSource> reachable_sources(const KernelSpec& spec) {
   std::vector<EmbeddedSource> sources;
-  std::vector<std::string_view> waiting = {spec.header};
+  const std::string unit = generate_source(spec);
+  std::vector<std::string_view> waiting = included_names(unit);
   while (!waiting.empty()) {
     const std::string_view path = waiting.back();
     waiting.pop_back();

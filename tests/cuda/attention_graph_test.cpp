@@ -27,15 +27,12 @@ struct RecordedLaunch {
 std::vector<RecordedLaunch> launches;
 cuda::DriverTable real_driver;  // outlives the tests: it stays in force on the emulator
 
-cuda::Result record_launch(cuda::Function function, unsigned grid_x, unsigned grid_y,
-                           unsigned grid_z, unsigned block_x, unsigned block_y, unsigned block_z,
-                           unsigned smem_bytes, cuda::StreamHandle stream, void** params,
+cuda::Result record_launch(const cuda::LaunchConfig* config, cuda::Function function, void** params,
                            void** extra) {
-  RecordedLaunch launch{.grid_x = grid_x, .params = {}};
+  RecordedLaunch launch{.grid_x = config->grid_x, .params = {}};
   std::memcpy(&launch.params, params[0], sizeof(launch.params));
   launches.push_back(launch);
-  return real_driver.launch_kernel(function, grid_x, grid_y, grid_z, block_x, block_y, block_z,
-                                   smem_bytes, stream, params, extra);
+  return real_driver.launch_kernel(config, function, params, extra);
 }
 
 constexpr int kHeads = 4, kKvHeads = 2, kHeadDim = 64, kPageSize = 4;

@@ -78,15 +78,10 @@ RecordedGraph::~RecordedGraph() {
   g_graph = nullptr;
 }
 
-cuda::Result RecordedGraph::launch(cuda::Function function, unsigned grid_x, unsigned grid_y,
-                                   unsigned grid_z, unsigned block_x, unsigned block_y,
-                                   unsigned block_z, unsigned smem_bytes, cuda::StreamHandle stream,
+cuda::Result RecordedGraph::launch(const cuda::LaunchConfig* config, cuda::Function function,
                                    void** params, void** extra) {
   RecordedGraph& graph = *g_graph;
-  if (!graph.capturing_) {
-    return graph.real_.launch_kernel(function, grid_x, grid_y, grid_z, block_x, block_y, block_z,
-                                     smem_bytes, stream, params, extra);
-  }
+  if (!graph.capturing_) return graph.real_.launch_kernel(config, function, params, extra);
   const std::size_t bytes = graph.param_bytes_.at(function);
   // Parameters that hold tensor maps are aligned to 64 bytes.
   struct alignas(64) Line {
@@ -94,10 +89,11 @@ cuda::Result RecordedGraph::launch(cuda::Function function, unsigned grid_x, uns
   };
   std::vector<Line> copy((bytes + 63) / 64);
   std::memcpy(copy.data(), params[0], bytes);
+  cuda::LaunchConfig place = *config;
+  place.num_attributes = 0;  // they are the launching function's
   graph.nodes_.push_back([=, &graph]() mutable {
     void* arguments[] = {copy.data()};
-    return graph.real_.launch_kernel(function, grid_x, grid_y, grid_z, block_x, block_y, block_z,
-                                     smem_bytes, stream, arguments, nullptr);
+    return graph.real_.launch_kernel(&place, function, arguments, nullptr);
   });
   return 0;
 }

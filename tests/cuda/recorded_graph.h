@@ -29,10 +29,8 @@ class RecordedGraph {
   std::size_t size() const { return nodes_.size(); }
 
  private:
-  static cuda::Result launch(cuda::Function function, unsigned grid_x, unsigned grid_y,
-                             unsigned grid_z, unsigned block_x, unsigned block_y, unsigned block_z,
-                             unsigned smem_bytes, cuda::StreamHandle stream, void** params,
-                             void** extra);
+  static cuda::Result launch(const cuda::LaunchConfig* config, cuda::Function function,
+                             void** params, void** extra);
 
   cuda::DriverTable real_;
   cuda::StreamHandle stream_ = nullptr;

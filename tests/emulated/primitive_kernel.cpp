@@ -50,8 +50,10 @@ void run_primitive(const PrimitiveRun& run) {
                         {"primitive_types.h", read_header("primitive_types.h")}}};
   const Device device = test_device();
   const cuda::Kernel& kernel = cuda::get_kernel(spec, device.index);
-  cuda::launch(kernel, static_cast<unsigned>(run.grid_x), static_cast<unsigned>(run.grid_y), {},
-               run.params);
+  for (int i = 0; i < run.launches; ++i) {
+    cuda::launch(kernel, static_cast<unsigned>(run.grid_x), static_cast<unsigned>(run.grid_y), {},
+                 run.params);
+  }
   synchronize(device);
 }
 

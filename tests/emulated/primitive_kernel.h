@@ -19,6 +19,7 @@ struct PrimitiveRun {
   int grid_x = 1, grid_y = 1;
   std::size_t smem_bytes = 0;
   int cluster_blocks = 1;
+  int launches = 1;  // one after the other
 };
 
 // Returns when the kernel has ended. Throws Error.

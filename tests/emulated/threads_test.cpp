@@ -68,5 +68,21 @@ TEST_F(Threads, WarpBarrierOrdersSharedMemory) {
   expect_passed_around(out, kRounds, kThreads, 32);
 }
 
+TEST_F(Threads, KernelsSeeWhatThoseBeforeWrote) {
+  constexpr int kThreads = 64, kBlocks = 5, kCount = kThreads * kBlocks, kLaunches = 40;
+  const TestTensor out = TestTensor::ints(std::vector<std::int32_t>(3 * kCount, 0));
+  run_primitive({.header = "threads.cuh",
+                 .function = "pass_around_launches",
+                 .params = {.out = out.view().data},
+                 .threads = kThreads,
+                 .grid_x = kBlocks,
+                 .launches = kLaunches});
+  const std::vector<double> got = out.values();
+  for (std::size_t i = 0; i < kCount; ++i) {
+    ASSERT_EQ(got[i], kLaunches) << "element " << i;
+    ASSERT_EQ(got[kCount + i], kLaunches - 1) << "element " << i;
+  }
+}
+
 }  // namespace
 }  // namespace quire::test

@@ -117,6 +117,22 @@ TEST_F(Launch, AFailureIsNotRemembered) {
   EXPECT_NO_THROW(get_kernel(spec("norm"), 0));
 }
 
+TEST_F(Launch, KernelsStartEarlyWhereTheyCan) {
+  struct Case {
+    int compute_major, driver_version;
+    bool starts_early;
+  };
+  for (const Case c : {Case{9, 12030, true}, Case{8, 13000, false}, Case{9, 12020, false}}) {
+    test::RecordingDriver fresh;  // limits are read once a driver
+    fresh.state().compute_major = c.compute_major;
+    fresh.state().driver_version = c.driver_version;
+    launch(get_kernel(spec("norm"), 0), 1, 1, {}, 42);
+    ASSERT_EQ(fresh.state().launches.size(), 1u);
+    EXPECT_EQ(fresh.state().launches[0].starts_early, c.starts_early)
+        << c.compute_major << ' ' << c.driver_version;
+  }
+}
+
 TEST_F(Launch, TooMuchSharedMemoryIsRefusedBeforeCompiling) {
   try {
     get_kernel(spec("attention", 232449), 0);
@@ -134,14 +150,14 @@ TEST_F(Launch, TooMuchSharedMemoryIsRefusedBeforeCompiling) {
 TEST_F(Launch, ErrorsNameTheKernelAndLeaveTheContext) {
   test::set_current_context(test::foreign_context());
   const Kernel& kernel = get_kernel(spec("norm"), 1);
-  driver.state().failures["cuLaunchKernel"] = 701;
+  driver.state().failures["cuLaunchKernelEx"] = 701;
   try {
     launch(kernel, 4, 1, {}, 42);
     ADD_FAILURE();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::driver);
     EXPECT_EQ(std::string(error.what())
-                  .find("norm: cuLaunchKernel of 4 x 1 blocks of 256 threads "
+                  .find("norm: cuLaunchKernelEx of 4 x 1 blocks of 256 threads "
                         "on cuda:1: result: got 701"),
               0u)
         << error.what();

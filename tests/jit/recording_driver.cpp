@@ -59,18 +59,22 @@ Result get_function(Function* function, Module, const char* name) {
   return 0;
 }
 
-Result launch_kernel(Function function, unsigned grid_x, unsigned grid_y, unsigned,
-                     unsigned block_x, unsigned, unsigned, unsigned smem_bytes, StreamHandle stream,
-                     void**, void**) {
-  if (const Result result = record("cuLaunchKernel")) return result;
+Result launch_kernel(const LaunchConfig* config, Function function, void**, void**) {
+  if (const Result result = record("cuLaunchKernelEx")) return result;
   const std::lock_guard lock(g_mutex);
-  g_state.launches.push_back(
-      {static_cast<const char*>(function), t_current, stream, grid_x, grid_y, block_x, smem_bytes});
+  bool starts_early = false;
+  for (unsigned i = 0; i < config->num_attributes; ++i) {
+    const LaunchAttribute& attribute = config->attributes[i];
+    starts_early |= attribute.id == kProgrammaticStreamSerialization && attribute.value[0] == 1;
+  }
+  g_state.launches.push_back({static_cast<const char*>(function), t_current, config->stream,
+                              config->grid_x, config->grid_y, config->block_x, config->smem_bytes,
+                              starts_early});
   return 0;
 }
 
 void fill_devices(DriverTable& t) {
-  t.driver_get_version = [](int* version) { return *version = 13000, 0; };
+  t.driver_get_version = [](int* version) { return *version = g_state.driver_version, 0; };
   t.get_error_name = name_of_error;
   t.get_error_string = name_of_error;
   t.device_get_count = [](int* count) { return *count = g_state.num_devices, 0; };

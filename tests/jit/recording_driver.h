@@ -15,11 +15,12 @@ struct RecordedLaunch {
   cuda::Context context;
   cuda::StreamHandle stream;
   unsigned grid_x, grid_y, threads, smem_bytes;
+  bool starts_early;
 };
 
 struct RecordingState {
   int num_devices = 2;
-  int compute_major = 9, compute_minor = 0;
+  int compute_major = 9, compute_minor = 0, driver_version = 13000;
   std::map<std::string, cuda::Result> failures;  // by the driver's name of the call
   std::vector<std::string> calls;                // "cuMemAlloc in context 1"
   std::vector<RecordedLaunch> launches;

@@ -51,4 +51,18 @@ void pass_around_warp(const PrimitiveParams& p) {
   }
 }
 
+// out [2, num_blocks * num_threads] and [num_blocks * num_threads]: launches of each thread. Every
+// launch takes the numbers of the next block that the launch before left, plus one.
+template <PrimitiveConfig c>
+void pass_around_launches(const PrimitiveParams& p) {
+  const int threads = tile::num_threads(), count = tile::num_blocks() * threads;
+  const int i = tile::block_index() * threads + tile::thread_index();
+  i32* out = static_cast<i32*>(p.out);
+  i32& launches = out[2 * count + i];
+  const i32* from = out + launches % 2 * count;
+  i32* to = out + (launches + 1) % 2 * count;
+  to[i] = from[(i + threads) % count] + 1;
+  ++launches;
+}
+
 }  // namespace quire::kernels
