@@ -1,7 +1,7 @@
 // Writes new K and V rows to their pages: copied, or divided by a scale and rounded to fp8.
 //
-// Grid:   any number of blocks; block b takes rows b, b + grid …
-// Block:  c.threads, over the accesses of all heads of a row
+// Grid:   a block a row
+// Block:  c.threads, over the accesses of all heads of the row, of K, then of V
 // Smem:   none
 // Output: the pools' slots that the rows name; rows that lead outside the table are skipped
 // Needs:  any GPU
@@ -27,32 +27,37 @@ inline void append_access(const u8* src, u8* dst, [[maybe_unused]] float inverse
   }
 }
 
+// Access number i of a row.
 template <AppendConfig c>
-inline void append_row(const AppendSide& side, i64 row, PageSlot to, i32 num_heads) {
+inline void append_word(const AppendSide& side, i64 row, PageSlot to, int i) {
   constexpr int kCacheBytes = c.word_bytes / size_bytes(c.dtype) * size_bytes(c.cache_dtype);
   const u8* src = static_cast<const u8*>(side.rows) + row * side.row_stride_bytes;
   u8* dst = static_cast<u8*>(side.pool) + to.page * side.page_stride_bytes +
             to.slot * side.token_stride_bytes;
   const int words_per_head = side.head_bytes / c.word_bytes;
-  for (int i = tile::thread_index(); i < num_heads * words_per_head; i += c.threads) {
-    const int head = i / words_per_head, word = i - head * words_per_head;
-    float inverse = 1;
-    if constexpr (c.dtype != c.cache_dtype) {
-      inverse = 1.f / (side.scales != nullptr ? side.scales[head * side.scale_head_stride]
-                                              : side.scale_value);
-    }
-    append_access<c>(src + head * side.row_head_stride_bytes + word * c.word_bytes,
-                     dst + head * side.head_stride_bytes + word * kCacheBytes, inverse);
+  const int head = i / words_per_head, word = i - head * words_per_head;
+  float inverse = 1;
+  if constexpr (c.dtype != c.cache_dtype) {
+    inverse = 1.f / (side.scales != nullptr ? side.scales[head * side.scale_head_stride]
+                                            : side.scale_value);
   }
+  append_access<c>(src + head * side.row_head_stride_bytes + word * c.word_bytes,
+                   dst + head * side.head_stride_bytes + word * kCacheBytes, inverse);
 }
 
 template <AppendConfig c>
 void append_paged_kv(const AppendParams& p) {
-  for (i64 row = tile::block_index(); row < p.to.nnz; row += tile::num_blocks()) {
-    const PageSlot to = find_page_slot(p.to, row);
-    if (to.page < 0) continue;
-    append_row<c>(p.k, row, to, p.num_kv_heads);
-    append_row<c>(p.v, row, to, p.num_kv_heads);
+  const i64 row = tile::block_index();
+  const PageSlot to = find_page_slot(p.to, row);
+  if (to.page < 0) return;
+  const int k_words = p.num_kv_heads * (p.k.head_bytes / c.word_bytes);
+  const int words = k_words + p.num_kv_heads * (p.v.head_bytes / c.word_bytes);
+  for (int i = tile::thread_index(); i < words; i += c.threads) {
+    if (i < k_words) {
+      append_word<c>(p.k, row, to, i);
+    } else {
+      append_word<c>(p.v, row, to, i - k_words);
+    }
   }
 }
 

@@ -57,8 +57,8 @@ void sample_processed(const SampleProcessedParams& p) {
   const i64 row_index = tile::block_index();
   ClusterRow<c> row(p.processors.out, row_index * p.processors.out_stride, p.processors.in.vocab,
                     kSearchBytes);
-  read_processed(p.processors, row, row_index);
-  sample_row(p.sample, row, row_index, /*is_row=*/true);
+  sample_row(p.sample, row, /*is_row=*/true, /*may_stream=*/false,
+             [&] { read_processed(p.processors, row, row_index); });
 }
 
 }  // namespace quire::kernels

@@ -27,11 +27,12 @@ struct Histogram {
 };
 
 // A block's shared memory, before its part of the row.
-struct RowMemory {
+struct alignas(16) RowMemory {
   u64 warp_sums[32];
   u64 exchange[2];  // what blocks tell each other, in turn
   u64 found[4];     // where a search ended
   u64 place;        // where a draw ended, by the thread that knows
+  u64 all_mass;     // of the whole row, where a filter counts it
   u64 list_size;
 };
 static_assert(sizeof(RowMemory) == kRowHeaderBytes);
@@ -50,6 +51,9 @@ struct ClusterSum {
 template <RowConfig c>
 struct ClusterRow {
   using T = tile::storage_t<c.dtype>;
+  // Elements an access of rows that every pass reads again: eight logits at a time, each weighed
+  // in every pass, need more registers than there are.
+  static constexpr int kReadAgain = tile::min_of(c.vec_elems, 4);
 
   RowMemory& memory;
   u32* keys;                      // [part] in shared memory
@@ -57,7 +61,6 @@ struct ClusterRow {
   const T* subtrahend = nullptr;  // of residuals; null: zeros
   i32 vocab;
   i32 begin, end;  // this block's part
-  int rank;        // of this block
   int turn = 0;
   u32 largest = 0;        // key of the whole row; NaN and what is no probability come out on top
   WeightScale weights{};  // of logits
@@ -68,10 +71,9 @@ struct ClusterRow {
       : memory(*reinterpret_cast<RowMemory*>(tile::shared_memory())),
         keys(reinterpret_cast<u32*>(tile::shared_memory() + kRowHeaderBytes + own_bytes)),
         data(static_cast<const T*>(rows) + first),
-        vocab(vocab),
-        rank(tile::block_index() % c.cluster) {
+        vocab(vocab) {
     const i32 part = row_part(vocab, c.cluster);
-    begin = tile::min_of(rank * part, vocab);
+    begin = tile::min_of(rank() * part, vocab);
     end = tile::min_of(begin + part, vocab);
     if (tile::thread_index() == 0) memory.list_size = 0;
   }
@@ -79,6 +81,14 @@ struct ClusterRow {
   static void sync() {
     if constexpr (c.cluster > 1) {
       tile::cluster::sync();
+    } else {
+      tile::sync_diverged_block();
+    }
+  }
+  // Behind it others' shared memory holds what they have written there themselves.
+  static void sync_own() {
+    if constexpr (c.cluster > 1) {
+      tile::cluster::sync_own_shared();
     } else {
       tile::sync_diverged_block();
     }
@@ -94,10 +104,12 @@ struct ClusterRow {
   SearchMemory& search() const {
     return *reinterpret_cast<SearchMemory*>(tile::shared_memory() + kRowHeaderBytes);
   }
-  bool is_leader() const { return rank == 0; }
+  // Of this block; found anew each time, since registers are short.
+  static int rank() { return c.cluster > 1 ? tile::opaque(tile::block_index()) % c.cluster : 0; }
+  static bool is_leader() { return rank() == 0; }
   // A block must not end while others read its memory.
   static void finish() {
-    if constexpr (c.cluster > 1) tile::cluster::sync();
+    if constexpr (c.cluster > 1) tile::cluster::sync_own_shared();
   }
 
   // Tells the other blocks this block's value, the same in all its threads; a lane gets that of the
@@ -106,13 +118,13 @@ struct ClusterRow {
   u64 exchange(u64 mine) {
     turn ^= 1;
     if (tile::thread_index() == 0) memory.exchange[turn] = mine;
-    sync();
+    sync_own();
     return *of_block(&memory.exchange[turn], tile::lane_index() % c.cluster);
   }
   ClusterSum cluster_sum(u64 mine) {
     if constexpr (c.cluster == 1) return {0, mine};
     const u64 x = exchange(mine);
-    ClusterSum sum{tile::lane_index() % c.cluster < rank ? x : 0, x};
+    ClusterSum sum{tile::lane_index() % c.cluster < rank() ? x : 0, x};
 #pragma unroll
     for (int m = c.cluster / 2; m > 0; m /= 2) {
       sum.before += warp_shuffle_xor(sum.before, m);
@@ -228,11 +240,11 @@ struct ClusterRow {
       }
     } else {
       constexpr int kLoads = c.keys == RowKeys::weights ? 1 : 2;
-      for_each_element<c.vec_elems, kLoads>(data, first, last, reader, num_readers,
-                                            [&](i32 i, float x) {
-                                              if (c.keys != RowKeys::ordered || i < last)
-                                                visit(i, key_of(i, x));
-                                            });
+      for_each_element<kReadAgain, kLoads>(data, first, last, reader, num_readers,
+                                           [&](i32 i, float x) {
+                                             if (c.keys != RowKeys::ordered || i < last)
+                                               visit(i, key_of(i, x));
+                                           });
     }
   }
   template <class Visit>
@@ -246,7 +258,7 @@ struct ClusterRow {
     if constexpr (c.held) {
       for_each([&](i32 i, u32 bits) { visit(i, ordered_key(bits)); });
     } else {
-      for_each_element<c.vec_elems, 2>(
+      for_each_element<kReadAgain, 2>(
           data, begin, end, tile::thread_index(), c.threads,
           [&](i32 i, float x) { visit(i, ordered_key(tile::float_bits(x))); });
     }

@@ -48,7 +48,7 @@ template <RowConfig c, class NeededOf>
 inline bool find_bin(ClusterRow<c>& row, NeededOf&& needed_of) {
   constexpr int kSlice = kBins / c.cluster;  // bins that one block sums up
   constexpr int kPerThread = tile::ceil_div(kSlice, c.threads);
-  const int first = row.rank * kSlice + tile::thread_index() * kPerThread;
+  const int first = row.rank() * kSlice + tile::thread_index() * kPerThread;
   const bool has_bins = tile::thread_index() * kPerThread < kSlice;
   const auto bin_sum = [&](int bin) {
     u64 sum = 0;
@@ -58,7 +58,7 @@ inline bool find_bin(ClusterRow<c>& row, NeededOf&& needed_of) {
     }
     return sum;
   };
-  row.sync();
+  row.sync_own();
   u64 mine = 0;
   if (has_bins) {
     for (int i = 0; i < kPerThread; ++i) mine += bin_sum(first + i);

@@ -54,15 +54,42 @@ constexpr i32 row_part(i32 vocab, i32 cluster) {
   return ((vocab + cluster - 1) / cluster + 7) / 8 * 8;
 }
 
-constexpr i32 kRowHeaderBytes = 40 * 8;
+constexpr i32 kRowHeaderBytes = 42 * 8;
 // Bins of the searches, and elements of the list of the largest ones, which takes their place.
 constexpr i32 kBinBits = 11;
 constexpr i32 kBins = 1 << kBinBits;
-constexpr i32 kListCapacity = kBins;
+constexpr i32 kListCapacity = 2 * kBins;
 // What a kernel that searches has behind the header.
-constexpr i32 kSearchBytes = kBins * 8;
+constexpr i32 kSearchBytes = kListCapacity * 8;
 constexpr i64 row_memory_bytes(const RowConfig& c, i32 vocab) {
   return kRowHeaderBytes + (c.held ? 4ll * row_part(vocab, c.cluster) : 0);
+}
+
+// Candidates of top-k (candidates.h): elements of a thread at a time, their most in a list, at
+// whose end there are bins of a search among them.
+constexpr i32 kCandidateElems = 16;
+constexpr i32 kKeyBins = 256;
+constexpr i32 kMaxCandidates = kListCapacity - kKeyBins / 2;
+
+// Elements of a block's sample: those of its first step.
+constexpr i32 sampled_elems(const RowConfig& c, i32 vocab) {
+  const i32 part = row_part(vocab, c.cluster), step = c.threads * kCandidateElems;
+  return part < step ? part : step;
+}
+// How many of them should reach the bound: their share of the k largest, and four times the
+// deviation that is to be expected of that.
+constexpr i32 sampled_rank(const RowConfig& c, i32 k, i32 vocab) {
+  const i32 share = static_cast<i32>(i64{k} * sampled_elems(c, vocab) / vocab);
+  return share + share / 4 + 12;
+}
+// Whether they are looked for: where they will be few enough, with some reserve (the highest of
+// several blocks' bounds is one by itself), and the row is not held for other searches, which leave
+// no registers.
+constexpr bool has_candidates(const RowConfig& c, i32 k, i32 vocab) {
+  if (c.held || k <= 0 || k >= vocab) return false;
+  const i64 rank = sampled_rank(c, k, vocab);
+  return rank <= c.threads * 3 / 4 &&
+         rank * vocab / sampled_elems(c, vocab) <= kMaxCandidates * (c.cluster > 2 ? 4 : 3) / 4;
 }
 
 // A value for all rows, or one a row.

@@ -9,71 +9,21 @@
 //
 // Sums are integers (token_mass), so that their order does not matter and every backend draws the
 // same token: the first, by index, at which the running mass of the kept tokens exceeds a random
-// number below their total. What top-k keeps is mostly few tokens: they become a sorted list, and
+// number below their total. What top-k keeps is mostly few tokens: they become a list, and
 // the rest is the work of one block.
 #pragma once
 
+#include "sampling/candidates.h"
+#include "sampling/draw_from_list.h"
 #include "sampling/draw_token.h"
-#include "sampling/row_filter.h"
-#include "sampling/token_list.h"
 
 namespace quire::kernels {
-
-inline void put_token(const SampleParams& p, i64 row, i32 id, u64 mass, u64 total) {
-  p.ids[row * p.ids_stride] = id;
-  if (p.log_probs == nullptr) return;
-  p.log_probs[row * p.log_probs_stride] =
-      tile::log_f32(static_cast<float>(mass) / static_cast<float>(total));
-}
 
 inline void put_invalid(const SampleParams& p, i64 row) {
   p.ids[row * p.ids_stride] = -1;
   if (p.log_probs != nullptr) {
     p.log_probs[row * p.log_probs_stride] = tile::float_from_bits(0x7fc00000u);
   }
-}
-
-// How many of the sorted list's first `size` entries top-p and min-p keep. `all_mass`: of the whole
-// row, for the joint order.
-template <RowConfig c>
-inline int kept_entries(ClusterRow<c>& row, const RowFilter& filter, int size, u64 all_mass) {
-  u64 mine;
-  if (filter.top_p < 1.f) {
-    const PrefixSum sums = list_masses(row, size, mine);
-    const u64 needed = nucleus_mass(filter.top_p, filter.joint ? all_mass : sums.total);
-    if (needed <= sums.total) size = find_entry(row, size, needed, sums.before, mine) + 1;
-  }
-  const u32 smallest = tile::max_of(min_p_key(filter, row.largest), 1u);
-  const ListRun<c.threads> run(size);
-  mine = 0;
-  for (int i = run.first; i < run.last; ++i) mine += entry_key(row.search().list[i]) >= smallest;
-  return static_cast<int>(block_prefix_sum<c.threads>(mine, row.memory.warp_sums).total);
-}
-
-// The first block draws from the list of `size` tokens, of which top-k keeps the largest.
-template <RowConfig c>
-inline void draw_from_list(const SampleParams& p, ClusterRow<c>& row, const RowFilter& filter,
-                           int size, u64 all_mass, i64 row_index) {
-  u64* list = row.search().list;
-  sort_list<c.threads>(list, size);
-  size = kept_entries(row, filter, tile::min_of(size, filter.top_k), all_mass);
-  // By index: the words of an entry change places.
-  for (int i = tile::thread_index(); i < size; i += c.threads) {
-    list[i] = join_words(static_cast<u32>(list[i]), entry_key(list[i]));
-  }
-  tile::sync_diverged_block();
-  sort_list<c.threads>(list, size);
-  for (int i = tile::thread_index(); i < size; i += c.threads) {
-    list[i] = join_words(static_cast<u32>(list[i]), entry_key(list[i]));
-  }
-  tile::sync_diverged_block();
-  u64 mine;
-  const PrefixSum sums = list_masses(row, size, mine);
-  const u64 target = scale_random(row_random(p, row_index), sums.total);
-  const int place = find_entry(row, size, target + 1, sums.before, mine);
-  if (tile::thread_index() != 0) return;
-  const u64 entry = list[place];
-  put_token(p, row_index, entry_index(entry), row.mass(entry_key(entry)), sums.total);
 }
 
 // Whether the row, whose largest key is known, is a distribution.
@@ -87,35 +37,48 @@ inline bool is_distribution(u32 largest, float temperature) {
   return logit < tile::kInfinity || temperature == 0.f;
 }
 
+// Not the size of a list: there is none, or the row cannot be sampled.
+constexpr int kNoList = -1, kInvalidRow = -2;
+
+// The tokens that top-k keeps, and perhaps some more, as a list of the first block, from a row of
+// weights or probabilities. Without a list `cut` is what top-k keeps.
 template <RowConfig c>
-inline void sample_valid(const SampleParams& p, ClusterRow<c>& row, const RowFilter& filter,
-                         i64 row_index) {
-  TokenCut cut = kKeepAll;
-  if (filter.has_top_k(row.vocab)) {
-    const Crossing crossing = find_count(row, static_cast<u64>(filter.top_k), kListCapacity);
-    if (crossing.exists && crossing.above + crossing.within <= kListCapacity) {
-      const bool counts_all = filter.joint && filter.top_p < 1.f;
-      const u64 all_mass = counts_all ? kept_mass(row, kKeepAll) : 0;
-      const int size = gather_list(
-          row, row.search().list, [&](auto&& visit) { row.for_each(visit); },
-          [&](i32 i, u32 key) {
-            return key != 0 && row.largest - key <= crossing.last ? list_entry(key, i) : 0;
-          });
-      if (row.is_leader()) draw_from_list(p, row, filter, size, all_mass, row_index);
-      return;
-    }
-    if (crossing.exists) cut = cut_at(row, crossing, 1, kKeepAll);
+inline int list_top_k(ClusterRow<c>& row, const RowFilter& filter, TokenCut& cut) {
+  if (!filter.has_top_k(row.vocab)) return kNoList;
+  const Crossing crossing = find_count(row, static_cast<u64>(filter.top_k), kListCapacity);
+  if (!crossing.exists) return kNoList;
+  if (crossing.above + crossing.within > kListCapacity) {
+    cut = cut_at(row, crossing, 1, kKeepAll);
+    return kNoList;
   }
-  draw_token(row, with_top_p_and_min_p(row, filter, cut), row_random(p, row_index),
-             [&](i32 id, u64 mass, u64 total) { put_token(p, row_index, id, mass, total); });
+  if (filter.joint && filter.top_p < 1.f) {
+    const u64 all_mass = kept_mass(row, kKeepAll);
+    if (tile::thread_index() == 0) row.memory.all_mass = all_mass;
+  }
+  return gather_list(
+      row, row.search().list, [&](auto&& visit) { row.for_each(visit); },
+      [&](i32 i, u32 key) {
+        return key != 0 && row.largest - key <= crossing.last ? list_entry(key, i) : 0;
+      });
 }
 
-// Top-k straight from the logits: weighs only those that may be among the k largest. False when it
-// cannot tell which these are; then nothing has been drawn. The row's largest key is `largest`.
+// A list of logits becomes one of weights.
 template <RowConfig c>
-inline bool sample_few_logits(const SampleParams& p, ClusterRow<c>& row, const RowFilter& filter,
-                              u32 largest, i64 row_index) {
-  if (!filter.has_top_k(row.vocab) || (filter.joint && filter.top_p < 1.f)) return false;
+inline void weigh_list(const ClusterRow<c>& row, int size) {
+  u64* list = row.search().list;
+#pragma unroll 1
+  for (int i = tile::thread_index(); i < size; i += c.threads) {
+    const float logit = tile::float_from_bits(bits_of_key(entry_key(list[i])));
+    list[i] = list_entry(weight_bits(logit, row.weights), entry_index(list[i]));
+  }
+  tile::sync_diverged_block();
+}
+
+// The same straight from the logits: weighs only those that may be among the k largest. No list
+// when it cannot tell which these are. The row's largest key is `largest`.
+template <RowConfig c>
+inline int list_few_logits(ClusterRow<c>& row, const RowFilter& filter, u32 largest) {
+  if (!filter.has_top_k(row.vocab) || (filter.joint && filter.top_p < 1.f)) return kNoList;
   constexpr u32 kNothing = ordered_key(0xff800000u);  // of -inf
   const Crossing crossing = find_crossing(
       row, {kKeyShift, kListCapacity, /*counts_next=*/true},
@@ -126,7 +89,7 @@ inline bool sample_few_logits(const SampleParams& p, ClusterRow<c>& row, const R
       },
       [&](u64) { return static_cast<u64>(filter.top_k); });
   if (!crossing.exists || crossing.above + crossing.within + crossing.next > kListCapacity) {
-    return false;
+    return kNoList;
   }
   // One bin more than has the k-th logit, so that all that weigh as much as it are in the list.
   const u32 lowest = largest - kNothing - 1;  // position of the lowest logit there may be
@@ -136,60 +99,108 @@ inline bool sample_few_logits(const SampleParams& p, ClusterRow<c>& row, const R
     return weight_bits(tile::float_from_bits(bits_of_key(largest - position)), row.weights);
   };
   const bool has_all = last >= lowest || row.weights.scale == 0.f;
-  if (!has_all && weight(last + 1) >= weight(crossing.last)) return false;
+  if (!has_all && weight(last + 1) >= weight(crossing.last)) return kNoList;
 
-  u64* list = row.search().list;
   const int size = gather_list(
-      row, list, [&](auto&& visit) { row.for_each_logit(visit); },
+      row, row.search().list, [&](auto&& visit) { row.for_each_logit(visit); },
       [&](i32 i, u32 key) {
         return key > kNothing && largest - key <= last ? list_entry(key, i) : 0;
       });
-  if (!row.is_leader()) return true;
-  for (int i = tile::thread_index(); i < size; i += c.threads) {
-    list[i] = list_entry(weight(largest - entry_key(list[i])), entry_index(list[i]));
-  }
-  tile::sync_diverged_block();
-  draw_from_list(p, row, filter, size, 0, row_index);
-  return true;
+  if (row.is_leader()) weigh_list(row, size);
+  return size;
 }
 
-// Draws for an output row from a row that has been read; is_row is false where there is none.
 template <RowConfig c>
-inline void sample_row(const SampleParams& p, ClusterRow<c>& row, i64 row_index, bool is_row) {
-  RowFilter filter(p.filter, row_index);
-  bool valid = is_row && filter.is_valid();
-  float temperature = 1.f;
+inline void put_validity(const SampleParams& p, const ClusterRow<c>& row, bool valid) {
+  if (!row.is_leader() || tile::thread_index() != 0) return;
+  const i64 row_index = row_of_block<c>();
+  if (!valid) put_invalid(p, row_index);
+  if (p.valid != nullptr) p.valid[row_index * p.valid_stride] = valid ? 1 : 0;
+}
+
+// The k of a row whose candidates one pass can find, else 0.
+template <RowConfig c>
+inline int candidates_k(const RowRequest<c>& request, i32 vocab) {
+  const RowFilter& filter = request.filter;
+  const bool can = request.valid && has_candidates(c, filter.top_k, vocab) &&
+                   !(filter.joint && filter.top_p < 1.f);
+  return can ? filter.top_k : 0;
+}
+
+// What top-k keeps, and perhaps some more, in one pass over a row that has not been read; no list
+// when it cannot tell which are the k largest.
+template <RowConfig c>
+inline int list_candidates(const SampleParams& p, ClusterRow<c>& row, int k) {
+  Candidates<c> candidates(row);
+  candidates.gather(k);
+  const RowRequest<c> request(p, row_of_block<c>());  // anew: registers are short in between
+  const auto found = candidates.summarise(request.filter.top_k);
+  const bool valid = found.largest != 0 && is_distribution<c>(found.largest, request.temperature);
+  row.largest = found.largest;
+  if constexpr (c.keys == RowKeys::weights) row.set_temperature(request.temperature);
+  if (!found.complete || (valid && !candidates.is_bound_sure())) {
+    candidates.discard();
+    return kNoList;
+  }
+  candidates.collect(found);
+  if (!valid) return kInvalidRow;
+  if (!row.is_leader()) return found.total;
+  const int size = candidates.tighten(found.total, request.filter.top_k);
+  if constexpr (c.keys == RowKeys::weights) weigh_list(row, size);
+  return size;
+}
+
+// The same from a row that has been read and can be sampled. No list: the token has been drawn.
+template <RowConfig c>
+inline int list_of_row(const SampleParams& p, ClusterRow<c>& row) {
+  const RowRequest<c> request(p, row_of_block<c>());
+  const RowFilter& filter = request.filter;
   if constexpr (c.keys == RowKeys::weights) {
-    temperature = p.temperature.at(row_index);
-    valid = valid && is_temperature(temperature);
-    if (temperature == 0.f) filter.top_k = 1;
+    const u32 largest = row.largest;
+    row.set_temperature(request.temperature);
+    const int size = list_few_logits(row, filter, largest);
+    if (size != kNoList) return size;
+    row.weigh();
   }
-  valid = valid && is_distribution<c>(row.largest, temperature);
-  if (row.is_leader() && tile::thread_index() == 0) {
-    if (!valid) put_invalid(p, row_index);
-    if (p.valid != nullptr) p.valid[row_index * p.valid_stride] = valid ? 1 : 0;
+  TokenCut cut = kKeepAll;
+  const int size = list_top_k(row, filter, cut);
+  if (size != kNoList) return size;
+  const i64 row_index = row_of_block<c>();
+  draw_token(row, with_top_p_and_min_p(row, filter, cut), row_random(p, row_index),
+             [&](i32 id, u64 mass, u64 total) { put_token(p, row_index, id, mass, total); });
+  return kNoList;
+}
+
+// read() reads the row; is_row is false where there is none.
+template <RowConfig c, class Read>
+inline void sample_row(const SampleParams& p, ClusterRow<c>& row, bool is_row, bool may_stream,
+                       Read&& read) {
+  int size = kNoList;
+  if (may_stream && is_row) {
+    const int k = candidates_k(RowRequest<c>(p, row_of_block<c>()), row.vocab);
+    if (k > 0) size = list_candidates(p, row, k);
   }
-  if (valid) {
-    bool done = false;
-    if constexpr (c.keys == RowKeys::weights) {
-      const u32 largest = row.largest;
-      row.set_temperature(temperature);
-      done = sample_few_logits(p, row, filter, largest, row_index);
-      if (!done) row.weigh();
-    }
-    if (!done) sample_valid(p, row, filter, row_index);
+  if (size != kNoList) {
+    put_validity(p, row, size != kInvalidRow);
+  } else {
+    if (is_row) read();
+    const RowRequest<c> request(p, row_of_block<c>());
+    const bool valid =
+        is_row && request.valid && is_distribution<c>(row.largest, request.temperature);
+    put_validity(p, row, valid);
+    if (valid) size = list_of_row(p, row);
+    row.finish();
   }
-  row.finish();
+  if (size >= 0 && row.is_leader()) draw_from_list(p, row, size);
 }
 
 template <RowConfig c>
 void sample(const SampleParams& p) {
-  const i64 row_index = tile::block_index() / c.cluster;
+  const i64 row_index = row_of_block<c>();
   const i64 source = p.indices == nullptr ? row_index : p.indices[row_index * p.indices_stride];
   const bool is_row = source >= 0 && source < p.in.rows;
   ClusterRow<c> row(p.in.data, (is_row ? source : 0) * p.in.stride, p.in.vocab, kSearchBytes);
-  if (is_row) row.read();
-  sample_row(p, row, row_index, is_row);
+  sample_row(p, row, is_row, /*may_stream=*/true, [&] { row.read(); });
 }
 
 }  // namespace quire::kernels

@@ -38,7 +38,12 @@ inline void write_probs(const ClusterRow<c>& row, float* probs, Value&& value) {
 
 // Temperature 0: all mass on the largest logit, the lowest index of equals.
 template <RowConfig c>
-inline void greedy_row(ClusterRow<c>& row, float* probs, float largest) {
+inline void greedy_row(ClusterRow<c>& row, float* probs) {
+  const u32 key = row.read();
+  const float largest = tile::float_from_bits(bits_of_key(key));
+  if (key == kNanKey) {
+    return write_probs(row, probs, [](i32, float) { return tile::float_from_bits(0x7fc00000u); });
+  }
   u64 best = 0;
   for (i32 i = row.begin + tile::thread_index(); i < row.end; i += c.threads) {
     float x;
@@ -50,31 +55,84 @@ inline void greedy_row(ClusterRow<c>& row, float* probs, float largest) {
     if (x == largest) best = tile::max_of(best, static_cast<u64>(~static_cast<u32>(i)));
   }
   best = row.cluster_max(block_max<c.threads>(best, row.memory.warp_sums));
-  const i32 index = static_cast<i32>(~static_cast<u32>(best));
+  const i32 index = largest == tile::kNegInf ? -1 : static_cast<i32>(~static_cast<u32>(best));
   write_probs(row, probs, [&](i32 i, float) { return i == index ? 1.f : 0.f; });
 }
 
-template <RowConfig c>
-inline void softmax_row(ClusterRow<c>& row, float* probs, float largest, float scale) {
-  const auto exponential = [&](float x) { return tile::exp2_approx((x - largest) * scale); };
-  float mine = 0.f;
-  if constexpr (c.held) {
-    row.change_words([&](u32 word) {
-      const float y = exponential(tile::float_from_bits(word));
-      mine += y;
-      return tile::float_bits(y);
-    });
-  } else {
-    for_each_element<c.vec_elems, 2>(row.data, row.begin, row.end, tile::thread_index(), c.threads,
-                                     [&](i32, float x) { mine += exponential(x); });
+// A sum of exponentials of numbers of which none is above `largest`, over that of `largest`.
+struct ExponentialSum {
+  // Not -inf, from which that could not be subtracted.
+  static constexpr float kLeast = -3.402823466e38f;
+  float largest = kLeast;
+  float sum = 0.f;
+
+  void raise(float to, float scale) {
+    sum *= tile::exp2_approx((largest - to) * scale);
+    largest = to;
   }
-  float* scratch = reinterpret_cast<float*>(row.memory.warp_sums);
-  const float sum = row.cluster_sum(block_sum<c.threads>(mine, scratch));
-  const float inverse = 1.f / sum;
-  write_probs(row, probs, [&](i32, float x) {
-    if constexpr (c.held) return x * inverse;
-    return exponential(x) * inverse;
-  });
+  void add(const ExponentialSum& other, float scale) {
+    const float to = tile::max_f32(largest, other.largest);
+    const float theirs = other.sum * tile::exp2_approx((other.largest - to) * scale);
+    raise(to, scale);
+    sum += theirs;
+  }
+  u64 bits() const { return join_words(tile::float_bits(largest), tile::float_bits(sum)); }
+  static ExponentialSum of_bits(u64 x) {
+    return {tile::float_from_bits(static_cast<u32>(x >> 32)),
+            tile::float_from_bits(static_cast<u32>(x))};
+  }
+};
+
+// Over the row's logits, which a block keeps as it reads them. In one order, so that a row's result
+// does not depend on the others. NaN and +inf make the sum NaN.
+template <RowConfig c>
+inline ExponentialSum sum_exponentials(ClusterRow<c>& row, float scale) {
+  ExponentialSum mine;
+  for_each_access<c.vec_elems>(row.data, row.begin, row.end, tile::thread_index(), c.threads,
+                               [&](i32 at, const float(&x)[c.vec_elems]) {
+                                 float largest = x[0];
+#pragma unroll
+                                 for (int i = 1; i < c.vec_elems; ++i)
+                                   largest = tile::max_f32(largest, x[i]);
+                                 if (largest > mine.largest) mine.raise(largest, scale);
+#pragma unroll
+                                 for (int i = 0; i < c.vec_elems; ++i) {
+                                   mine.sum += tile::exp2_approx((x[i] - mine.largest) * scale);
+                                 }
+                                 if constexpr (c.held) {
+                                   u32 words[c.vec_elems];
+#pragma unroll
+                                   for (int i = 0; i < c.vec_elems; ++i)
+                                     words[i] = tile::float_bits(x[i]);
+                                   row.put_words(at, words);
+                                 }
+                               });
+#pragma unroll
+  for (int m = 16; m > 0; m /= 2) {
+    mine.add(ExponentialSum::of_bits(warp_shuffle_xor(mine.bits(), m)), scale);
+  }
+  u64* of_warps = row.memory.warp_sums;
+  share_across_warps(mine.bits(), of_warps, 0);
+  mine = ExponentialSum::of_bits(of_warps[0]);
+#pragma unroll 4
+  for (int w = 1; w < c.threads / 32; ++w) mine.add(ExponentialSum::of_bits(of_warps[w]), scale);
+  if constexpr (c.cluster > 1) {
+    mine = ExponentialSum::of_bits(row.exchange(mine.bits()));
+#pragma unroll
+    for (int m = c.cluster / 2; m > 0; m /= 2) {
+      mine.add(ExponentialSum::of_bits(warp_shuffle_xor(mine.bits(), m)), scale);
+    }
+  }
+  return mine;
+}
+
+template <RowConfig c>
+inline void softmax_row(ClusterRow<c>& row, float* probs, float scale) {
+  const ExponentialSum all = sum_exponentials(row, scale);
+  // Of a row of -inf the sum is 0, and so are all exponentials.
+  const float inverse = all.sum == 0.f ? 0.f : 1.f / all.sum;
+  write_probs(row, probs,
+              [&](i32, float x) { return tile::exp2_approx((x - all.largest) * scale) * inverse; });
 }
 
 template <RowConfig c>
@@ -83,17 +141,12 @@ void softmax(const SoftmaxParams& p) {
   ClusterRow<c> row(p.in.data, row_index * p.in.stride, p.in.vocab);
   float* probs = p.probs + row_index * p.probs_stride;
   const float temperature = p.temperature.at(row_index);
-  const u32 key = row.read();
-  const float largest = tile::float_from_bits(bits_of_key(key));
-  const bool undefined = largest == tile::kInfinity && temperature != 0.f;
-  if (!is_temperature(temperature) || key == kNanKey || undefined) {
+  if (!is_temperature(temperature)) {
     write_probs(row, probs, [](i32, float) { return tile::float_from_bits(0x7fc00000u); });
-  } else if (largest == tile::kNegInf) {
-    write_probs(row, probs, [](i32, float) { return 0.f; });
   } else if (temperature == 0.f) {
-    greedy_row(row, probs, largest);
+    greedy_row(row, probs);
   } else {
-    softmax_row(row, probs, largest, weight_scale(temperature));
+    softmax_row(row, probs, weight_scale(temperature));
   }
   row.finish();
 }

@@ -13,6 +13,20 @@ inline void sync() {
   asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
 }
 
+// The same, but orders only what blocks have written to their own shared memory, which others read
+// behind it: no thread waits for its accesses of global memory.
+inline void sync_own_shared() {
+#if __CUDACC_VER_MAJOR__ >= 13
+  asm volatile(
+      "fence.release.sync_restrict::shared::cta.cluster;\n\t"
+      "barrier.cluster.arrive.relaxed;" ::
+          : "memory");
+  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+#else
+  sync();
+#endif
+}
+
 // Where block number `rank` of the cluster has what this block has at `shared`. A block must not
 // end while others use its memory.
 template <class T>

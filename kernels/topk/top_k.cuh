@@ -3,12 +3,12 @@
 //
 // Grid:   c.cluster blocks a row
 // Block:  c.threads
-// Smem:   row_memory_bytes + kSearchBytes + kTopkListBytes
+// Smem:   row_memory_bytes + kSearchBytes
 // Output: values, indices, out
 // Needs:  sm_90 for clusters, else any GPU
 #pragma once
 
-#include "sampling/token_list.h"
+#include "sampling/candidates.h"
 #include "topk/topk_types.h"
 
 namespace quire::kernels {
@@ -30,13 +30,13 @@ struct EntryOrder {
   }
 };
 
-// Gathers the k largest elements, and perhaps some more, in the first block's list.
+// The same from a row that has been read.
 template <RowConfig c, bool highest_index>
-inline int gather_largest(ClusterRow<c>& row, u64* list, i32 k, EntryOrder order) {
+inline int search_largest(ClusterRow<c>& row, i32 k, EntryOrder order) {
   TokenCut cut = kKeepAll;
   if (k < row.vocab) {
-    const Crossing crossing = find_count(row, static_cast<u64>(k), kMaxTopK);
-    if (crossing.above + crossing.within <= kMaxTopK) {
+    const Crossing crossing = find_count(row, static_cast<u64>(k), kListCapacity);
+    if (crossing.above + crossing.within <= kListCapacity) {
       // Down to the last position: the key there may be any, since 0 is that of no element.
       cut.key = crossing.last < row.largest ? row.largest - crossing.last : 1;
     } else {
@@ -44,11 +44,35 @@ inline int gather_largest(ClusterRow<c>& row, u64* list, i32 k, EntryOrder order
     }
   }
   return gather_list(
-      row, list, [&](auto&& visit) { row.for_each(visit); },
+      row, row.search().list, [&](auto&& visit) { row.for_each(visit); },
       [&](i32 index, u32 key) -> u64 {
         const i32 place = highest_index ? order.last - index : index;
         return key != 0 && cut.keeps(key, place) ? order.entry(key, index) : 0;
       });
+}
+
+// Gathers the k largest elements, and perhaps some more, in the first block's list: its size.
+template <RowConfig c>
+inline int gather_largest(ClusterRow<c>& row, i32 k, EntryOrder order) {
+  if (has_candidates(c, k, row.vocab)) {
+    Candidates<c> candidates(row);
+    candidates.gather(k);
+    const auto found = candidates.summarise(k);
+    if (found.complete) {
+      candidates.collect(found);
+      if (!row.is_leader()) return 0;
+      u64* list = row.search().list;
+      for (int i = tile::thread_index(); i < found.total; i += c.threads) {
+        list[i] = order.entry(entry_key(list[i]), entry_index(list[i]));
+      }
+      tile::sync_diverged_block();
+      return candidates.tighten(found.total, k);
+    }
+    candidates.discard();
+  }
+  row.read();
+  return order.highest_index ? search_largest<c, true>(row, k, order)
+                             : search_largest<c, false>(row, k, order);
 }
 
 inline i32 transformed(const TopkParams& p, i64 row, i32 index) {
@@ -92,25 +116,19 @@ void top_k(const TopkParams& p) {
   const i32 start = tile::max_of(0, tile::min_of(p.starts.at(row_index, 0), p.in.vocab));
   const i32 room = p.in.vocab - start;
   const i32 length = window_length(p, row_index, room);
-  ClusterRow<c> row(p.in.data, row_index * p.in.stride + start, length,
-                    kSearchBytes + kTopkListBytes);
-  row.read();
-  auto* list = reinterpret_cast<u64*>(tile::shared_memory() + kRowHeaderBytes + kSearchBytes);
+  ClusterRow<c> row(p.in.data, row_index * p.in.stride + start, length, kSearchBytes);
   const EntryOrder order{p.highest_index != 0, length - 1};
-  int size = order.highest_index ? gather_largest<c, true>(row, list, p.k, order)
-                                 : gather_largest<c, false>(row, list, p.k, order);
-  if (row.is_leader()) {
+  int size = gather_largest(row, p.k, order);
+  if (!row.is_leader()) return;
+  u64* list = row.search().list;
+  sort_list<c.threads>(list, size);
+  size = tile::min_of(size, p.k);
+  if (p.by_index != 0) {
+    for (int i = tile::thread_index(); i < size; i += c.threads) list[i] = order.by_index(list[i]);
+    tile::sync_diverged_block();
     sort_list<c.threads>(list, size);
-    size = tile::min_of(size, p.k);
-    if (p.by_index != 0) {
-      for (int i = tile::thread_index(); i < size; i += c.threads)
-        list[i] = order.by_index(list[i]);
-      tile::sync_diverged_block();
-      sort_list<c.threads>(list, size);
-    }
-    write_entries<c>(p, row_index, list, size, order);
   }
-  row.finish();
+  write_entries<c>(p, row_index, list, size, order);
 }
 
 }  // namespace quire::kernels

@@ -7,9 +7,6 @@ namespace quire::kernels {
 
 constexpr i32 kMaxTopK = 2048;
 
-// The sorted list of the largest elements, between what the search uses and the part of the row.
-constexpr i32 kTopkListBytes = kMaxTopK * 8;
-
 // A number a row; null stands for the default.
 struct RowNumbers {
   const i32* values;  // [rows]

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "cuda/driver.h"
 #include "cuda/row_kernel.h"
 
 namespace quire::cuda {
@@ -69,11 +70,14 @@ void append_paged_kv(AppendConfig config, const AppendParams& p, int device_inde
     return std::min(rows, pool * element / cache_element);
   };
   config.word_bytes = std::min(side_bytes(p.k), side_bytes(p.v));
-  const std::int64_t head_bytes = std::max(p.k.head_bytes, p.v.head_bytes);
+  // Few rows: a thread an access of K or of V. Many: half as many, in more blocks at a time.
+  const bool are_few = p.to.nnz <= 2 * device_limits(device_index).num_sms;
+  const std::int64_t head_bytes = are_few ? std::int64_t{p.k.head_bytes} + p.v.head_bytes
+                                          : std::max(p.k.head_bytes, p.v.head_bytes);
   config.threads = block_threads(p.num_kv_heads * head_bytes / config.word_bytes);
   if (config.dtype == config.cache_dtype) config.dtype = config.cache_dtype = DType::u8;
   const Kernel& kernel = get_kernel(append_spec(config), device_index);
-  launch(kernel, grid_blocks(p.to.nnz, config.threads, device_index), 1, stream, p);
+  launch(kernel, static_cast<unsigned>(p.to.nnz), 1, stream, p);
 }
 
 std::int64_t first_bad_row(int device_index, const kernels::SlotLookup& slots, Stream stream) {

@@ -17,9 +17,6 @@ constexpr int kShortRowThreads = 128, kLongRowThreads = 512;
 // One block holds 64 KiB of a row, so that three are at work on a multiprocessor of 228 KiB: while
 // one searches, others read.
 constexpr int kOneBlockRow = 16384;
-// Elements an access of rows that every pass reads again: eight logits at a time, each weighed in
-// every pass, need more registers than there are.
-constexpr int kMaxReadAgain = 4;
 constexpr int kClusterBlocks = 8;  // the most that every GPU with clusters has
 // The list of configurations states the shared memory of a row like this.
 constexpr int kListedVocab = 128256;
@@ -35,6 +32,27 @@ int vec_elems(std::int32_t vocab, std::initializer_list<RowAccess> accesses) {
   return vec;
 }
 
+// Long rows of which candidates are looked for in one pass are not held. Clusters of more than two
+// blocks take half of the multiprocessors at most, since those of a GPC do not divide evenly among
+// them (H100: 16 rows take 26 us with eight blocks each, 21 with four). Lists too long for them
+// need more blocks. Where there are no candidates, `config` stays as it is.
+RowConfig with_candidates(const RowConfig& config, const RowKernel& kernel, RowsShape shape,
+                          const DeviceLimits& limits) {
+  RowConfig best = config;
+  best.held = false;
+  best.cluster = 1;
+  const int most = limits.compute_major >= 9 ? kClusterBlocks : 1;
+  const auto fits = [&](int cluster) {
+    return shape.rows * cluster <= limits.num_sms / (cluster > 2 ? 2 : 1);
+  };
+  const auto has_them = [&] { return has_candidates(best, shape.top_k, shape.vocab); };
+  const bool may_add = shape.rows <= kernel.max_cluster_rows;
+  while (best.cluster < most && (fits(2 * best.cluster) || (may_add && !has_them()))) {
+    best.cluster *= 2;
+  }
+  return has_them() ? best : config;
+}
+
 }  // namespace
 
 RowConfig row_config(const RowKernel& kernel, RowKeys keys, RowsShape shape,
@@ -43,14 +61,15 @@ RowConfig row_config(const RowKernel& kernel, RowKeys keys, RowsShape shape,
   const std::int32_t vocab = shape.vocab;
   RowConfig config{.dtype = accesses.begin()->dtype,
                    .keys = keys,
-                   .vec_elems = vec_elems(vocab, accesses),
+                   .vec_elems = std::min(vec_elems(vocab, accesses), kernel.max_vec_elems),
                    .threads = vocab <= kShortRow ? kShortRowThreads : kLongRowThreads};
   if (vocab > kOneBlockRow && shape.rows <= kernel.max_cluster_rows && limits.compute_major >= 9) {
     config.cluster = kClusterBlocks;
   }
   config.held = row_memory_bytes(config, vocab) + kernel.own_bytes <= limits.max_smem_per_block;
-  if (!config.held) config.vec_elems = std::min(config.vec_elems, kMaxReadAgain);
-  return config;
+  const bool is_long = vocab > kOneBlockRow;
+  return kernel.finds_candidates && is_long ? with_candidates(config, kernel, shape, limits)
+                                            : config;
 }
 
 jit::KernelSpec row_spec(const RowKernel& kernel, const RowConfig& config, std::int32_t vocab) {
@@ -63,10 +82,14 @@ jit::KernelSpec row_spec(const RowKernel& kernel, const RowConfig& config, std::
   spec.params_type = kernel.params_type;
   spec.threads_per_block = config.threads;
   spec.cluster_blocks = config.cluster;
-  // Rows longer than a cluster holds are few, and weighed anew in every pass; accesses of eight
-  // elements do not leave three blocks enough (sm_120a). Both take registers.
-  const bool too_long = config.cluster > 1 && !config.held;
-  const int most_blocks = too_long ? 1 : config.vec_elems > 4 ? 2 : kernel.min_blocks_per_sm;
+  // Rows that a cluster does not hold are few, and weighed anew in every pass; accesses of eight
+  // elements do not leave three blocks enough (sm_120a), nor do short rows of 16 bits (sm_100a).
+  // All this takes registers.
+  const bool are_few = config.cluster > 1 && !config.held;
+  const bool are_short = config.cluster == 1 && config.held && size_bytes(config.dtype) == 2;
+  const int most_blocks = are_few                             ? 1
+                          : config.vec_elems > 4 || are_short ? 2
+                                                              : kernel.min_blocks_per_sm;
   spec.min_blocks_per_sm =
       config.threads == kLongRowThreads ? std::min(kernel.min_blocks_per_sm, most_blocks) : 1;
   spec.dynamic_smem_bytes =
@@ -81,22 +104,26 @@ std::vector<ListedKernel> row_kernels(const RowKernel& kernel, DType dtype, RowK
     int vocab;
     int min_arch, max_arch;
     bool preset;
+    bool of_candidates = false;
   };
   constexpr int kAll = INT_MAX;
   const bool always = kernel.max_cluster_rows == kAllRows;
-  const Mode modes[] = {
-      {kShortRowThreads, 1, true, kShortRow, 80, kAll, false},
-      {kLongRowThreads, 1, true, kOneBlockRow, 80, kAll, false},
-      {kLongRowThreads, 1, false, kListedVocab, 80, always ? 89 : kAll, true},
-      {kLongRowThreads, kClusterBlocks, true, kListedVocab, 90, kAll, true},
-      {kLongRowThreads, kClusterBlocks, false, kernels::kMaxVocab, 90, kAll, false}};
+  const Mode modes[] = {{kShortRowThreads, 1, true, kShortRow, 80, kAll, false},
+                        {kLongRowThreads, 1, true, kOneBlockRow, 80, kAll, false},
+                        {kLongRowThreads, 1, false, kListedVocab, 80, always ? 89 : kAll, true},
+                        {kLongRowThreads, kClusterBlocks, true, kListedVocab, 90, kAll, true},
+                        {kLongRowThreads, kClusterBlocks, false, kernels::kMaxVocab, 90, kAll,
+                         kernel.finds_candidates},
+                        {kLongRowThreads, 4, false, kernels::kMaxVocab, 90, kAll, true, true},
+                        {kLongRowThreads, 2, false, kernels::kMaxVocab, 90, kAll, true, true}};
   std::vector<ListedKernel> list;
-  for (const int vec : {1, 16 / size_bytes(dtype)}) {
+  for (const int vec : {1, std::min(16 / size_bytes(dtype), kernel.max_vec_elems)}) {
     for (const Mode& mode : modes) {
       if (mode.cluster > 1 && kernel.max_cluster_rows == 0) continue;
+      if (mode.of_candidates && !kernel.finds_candidates) continue;
       const RowConfig config{.dtype = dtype,
                              .keys = keys,
-                             .vec_elems = mode.held ? vec : std::min(vec, kMaxReadAgain),
+                             .vec_elems = vec,
                              .threads = mode.threads,
                              .cluster = mode.cluster,
                              .held = mode.held};

@@ -29,11 +29,14 @@ struct RowKernel {
   // Long rows have a cluster of blocks each, up to as many rows. With more, one block a row keeps
   // the GPU busy, and need not wait for others.
   std::int64_t max_cluster_rows = 64;
+  int max_vec_elems = 8;          // an access
+  bool finds_candidates = false;  // of top-k, in one pass (kernels/sampling/candidates.h)
 };
 
 struct RowsShape {
   std::int64_t rows;
   std::int32_t vocab;
+  std::int32_t top_k = 0;  // where it is known, and candidates are what the kernel looks for
 };
 
 // How rows are best read on the device: the first access is the input's.

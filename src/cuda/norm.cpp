@@ -37,15 +37,16 @@ int bit_ceil(std::int64_t x) {
 NormConfig choose_threads(NormConfig config, std::int64_t hidden, bool many_rows) {
   constexpr int kMaxThreads = 512;  // so that a thread has 128 registers
   const std::int64_t vecs = std::max<std::int64_t>(1, hidden / config.vec_elems);
-  // A residual, and a second look at what is written, take registers of their own.
-  const int many_vecs = config.fused_add || config.scaling == Scaling::computed ? 4 : 8;
+  constexpr int kManyVecs = 4;  // with 8, rows of 2048 to 16384 elements take 4 to 9 % longer
   const std::int64_t wanted =
-      many_rows ? std::max((vecs + many_vecs - 1) / many_vecs, std::min<std::int64_t>(vecs, 32))
+      many_rows ? std::max((vecs + kManyVecs - 1) / kManyVecs, std::min<std::int64_t>(vecs, 32))
                 : vecs;
   config.threads_per_row = std::min(bit_ceil(wanted), kMaxThreads);
   const std::int64_t per_thread = (vecs + config.threads_per_row - 1) / config.threads_per_row;
+  // A residual, and a second look at what is written, take registers of their own.
+  const int most_wide = config.fused_add || config.scaling == Scaling::computed ? 4 : 8;
   // Narrow accesses hold little each.
-  const int most = config.vec_elems * size_bytes(config.dtype) >= 8 ? many_vecs : 2 * many_vecs;
+  const int most = config.vec_elems * size_bytes(config.dtype) >= 8 ? most_wide : 2 * most_wide;
   config.vecs_per_thread = per_thread > most ? 0 : bit_ceil(per_thread);
   config.threads = config.threads_per_row > 32 ? config.threads_per_row : 128;
   return config;

@@ -13,7 +13,10 @@ using kernels::DType;
 using kernels::RowConfig;
 using kernels::RowKeys;
 
-constexpr RowKernel kSample{.folder = "sampling", .name = "sample", .params_type = "SampleParams"};
+constexpr RowKernel kSample{.folder = "sampling",
+                            .name = "sample",
+                            .params_type = "SampleParams",
+                            .finds_candidates = true};
 constexpr RowKernel kFilterRows{
     .folder = "sampling", .name = "filter_rows", .params_type = "FilterRowsParams"};
 constexpr RowKernel kSoftmax{.folder = "sampling",
@@ -22,7 +25,8 @@ constexpr RowKernel kSoftmax{.folder = "sampling",
                              .min_blocks_per_sm = 3,  // while one writes, others read
                              .own_bytes = 0,
                              // Sums of floats: a row's must not depend on the others.
-                             .max_cluster_rows = kAllRows};
+                             .max_cluster_rows = kAllRows,
+                             .max_vec_elems = 4};  // with 8 there is no room for three blocks
 constexpr int kArgmaxThreads[] = {128, 1024};
 constexpr int kShortRow = 2048;
 
@@ -62,7 +66,10 @@ void argmax(DType dtype, const kernels::ArgmaxParams& params, int device_index, 
 
 void sample(DType dtype, RowKeys keys, const kernels::SampleParams& params, int device_index,
             Stream stream) {
-  const RowConfig config = row_config(kSample, keys, {params.rows, params.in.vocab},
+  const kernels::FilterParams& filter = params.filter;
+  const bool counts_all = filter.joint != 0 && (filter.top_p.values || filter.top_p.value < 1.f);
+  const std::int32_t top_k = filter.top_k.values || counts_all ? 0 : filter.top_k.value;
+  const RowConfig config = row_config(kSample, keys, {params.rows, params.in.vocab, top_k},
                                       {{params.in.data, params.in.stride, dtype}}, device_index);
   launch_rows(row_spec(kSample, config, params.in.vocab), params.rows, device_index, stream,
               params);

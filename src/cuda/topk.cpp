@@ -10,10 +10,8 @@ namespace {
 using kernels::DType;
 using kernels::RowKeys;
 
-constexpr RowKernel kTopK{.folder = "topk",
-                          .name = "top_k",
-                          .params_type = "TopkParams",
-                          .own_bytes = kernels::kSearchBytes + kernels::kTopkListBytes};
+constexpr RowKernel kTopK{
+    .folder = "topk", .name = "top_k", .params_type = "TopkParams", .finds_candidates = true};
 
 }  // namespace
 
@@ -21,7 +19,7 @@ void top_k(DType dtype, const kernels::TopkParams& params, int device_index, Str
   // A window may begin at any element.
   const std::int64_t stride = params.starts.values == nullptr ? params.in.stride : 1;
   const kernels::RowConfig config =
-      row_config(kTopK, RowKeys::ordered, {params.in.rows, params.in.vocab},
+      row_config(kTopK, RowKeys::ordered, {params.in.rows, params.in.vocab, params.k},
                  {{params.in.data, stride, dtype}}, device_index);
   launch_rows(row_spec(kTopK, config, params.in.vocab), params.in.rows, device_index, stream,
               params);

@@ -154,6 +154,58 @@ TEST(SampleFromLogits, RowsOfManyBlocks) {
   }
 }
 
+// What a sample of the row says about its largest elements is true for few of these, wrong for
+// others.
+void check_orders(int vocab, int copies, int k, float temperature) {
+  SCOPED_TRACE("vocab " + std::to_string(vocab) + " k " + std::to_string(k));
+  std::mt19937_64 engine(3);
+  std::normal_distribution<double> normal;
+  const std::function<double(int)> orders[] = {
+      [&](int i) { return 1e-3 * i; },
+      [&](int i) { return -1e-3 * i; },
+      [&](int) { return 1.5; },
+      [&](int i) { return (i > vocab / 2 && i < vocab / 2 + 3 * k ? 20 : 0) + normal(engine); },
+      [&](int i) { return i % 97 == 5 ? normal(engine) : -kInf; },
+      [&](int i) { return i == vocab - 1 ? 3 : -kInf; },
+      [&](int) { return std::round(normal(engine)); },
+      [&](int i) { return i == vocab / 3 ? kNan : normal(engine); },
+  };
+  const int rows = static_cast<int>(std::size(orders)) * copies;
+  std::vector<double> flat;
+  for (int r = 0; r < rows; ++r) {
+    for (int i = 0; i < vocab; ++i) {
+      flat.push_back(static_cast<float>(orders[r % std::size(orders)](i)));
+    }
+  }
+  const auto logits = TestTensor::from(flat, {rows, vocab}, DType::f32);
+  const auto ids = TestTensor::poisoned({rows}, DType::i32);
+  SamplingOptions options;
+  options.seed = 11;
+  sample_from_logits(logits, ids, {.top_k = k, .top_p = 0.9f}, temperature, options);
+  synchronize(test::test_device());
+  const std::vector<double> got = ids.values();
+  for (int r = 0; r < rows; ++r) {
+    const auto begin = flat.begin() + static_cast<std::ptrdiff_t>(r) * vocab;
+    const std::vector<double> row(begin, begin + vocab);
+    const bool has_nan = std::ranges::any_of(row, [](double x) { return std::isnan(x); });
+    const auto random = test::reference_philox(11, 0, static_cast<std::uint64_t>(r));
+    const int expected =
+        has_nan ? -1 : test::reference_token(weights(row, temperature), {k, 0.9f}, random);
+    EXPECT_EQ(got[r], expected) << "row " << r;
+  }
+}
+
+TEST(SampleFromLogits, TopKOfRowsInAnyOrder) {
+  check_orders(20000, 1, 20, 1);
+  check_orders(20000, 1, 300, 0.5f);
+  check_orders(20001, 1, 20, 1e6f);  // many logits of one weight
+  if (test::is_emulated()) return;
+  for (const int k : {1, 50, 700, 2000}) {
+    check_orders(128256, 1, k, 1);
+    check_orders(128256, 10, k, 1);  // a block each
+  }
+}
+
 // More than shared memory holds: every pass reads the row again.
 TEST(SampleFromLogits, RowsTooLongToHold) {
   if (test::wants_hopper() || !test::is_emulated()) {

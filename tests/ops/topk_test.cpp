@@ -111,6 +111,28 @@ TEST(TopK, RowsOfManyBlocks) {
   check_top_k(2, 524288, 256, DType::bf16, TieBreak::lowest_index, 0.01, 0);
 }
 
+// What a sample of the row says about its largest elements is true for few of these.
+TEST(TopK, RowsInAnyOrder) {
+  const int len = test::is_emulated() ? 20000 : 131072;
+  for (const int k : {40, 1000}) {
+    std::vector<double> flat;
+    for (int i = 0; i < len; ++i) flat.push_back(i);
+    for (int i = 0; i < len; ++i) flat.push_back(-i);
+    for (int i = 0; i < len; ++i) flat.push_back(i % 3 == 0 ? -kInf : i / 1000 % 7);
+    for (int i = 0; i < len; ++i) flat.push_back(i % 2000 == 7 ? i : -kInf);
+    const auto input = TestTensor::from(flat, {4, len}, DType::f32);
+    const auto indices = TestTensor::poisoned({4, k}, DType::i32);
+    top_k(input, std::nullopt, indices.view());
+    synchronize(test::test_device());
+    const std::vector<double> got = indices.values();
+    for (int r = 0; r < 4; ++r) {
+      const std::vector<int> order = reference_order(flat, static_cast<std::int64_t>(r) * len,
+                                                     {0, len}, TieBreak::lowest_index);
+      for (int j = 0; j < k; ++j) ASSERT_EQ(got[r * k + j], order[j]) << r << " " << j;
+    }
+  }
+}
+
 TEST(TopK, SpecialValues) {
   const double nan = std::nan("");
   const auto input =

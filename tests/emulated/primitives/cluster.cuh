@@ -17,7 +17,7 @@ void pass_around_cluster(const PrimitiveParams& p) {
   i32* counter = slots + tile::num_threads();
   if (thread == 0) *counter = 0;
   slots[thread] = 1000 * tile::block_index() + thread;
-  tile::cluster::sync();
+  tile::cluster::sync_own_shared();
   const int got = tile::cluster::shared_of(slots, (rank + 1) % c.n)[thread];
   tile::atomic_add(tile::cluster::shared_of(counter, 0), 1);
   tile::cluster::sync();
