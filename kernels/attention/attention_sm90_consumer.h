@@ -2,6 +2,7 @@
 #pragma once
 
 #include "attention/attention_sm90_epilogue.h"
+#include "attention/attention_sm90_repair.h"
 #include "attention/attention_sm90_smem.h"
 #include "attention/logits.h"
 #include "tile/tma.h"
@@ -33,11 +34,14 @@ struct Sm90Consumer {
   // has become large: only the range of f32 asks for a reference, not accuracy. Terms may reach
   // 2^64 before repair() acts: P must have the range of f32.
   static constexpr bool kDelayedReference = c.softmax && c.q_dtype == DType::bf16;
+  // With 8 bits it is taken in the first two tiles, of which a mask may leave few tokens of one,
+  // and where a term passes what P can hold: S is still there then, and its terms are computed
+  // again. P is exact to 1/16 from 2^-6 to 448. Terms at the reference are 2^5: with normal scores
+  // of which 128 were seen, one of 10^6 is above 2^8.75.
+  static constexpr float kTopLog2 = kFp8 ? 5.f : 0.f, kLargestLog2 = 8.75f;
   // Rows keep their reference while the maximum is at most this much larger (log2 units): every
-  // term shares it, and O is seldom rescaled. P of 8 bits is exact to 1/16 from 2^-6 to 448: terms
-  // at the reference are 2^6, and none is larger than 2^8.
-  static constexpr float kSlack = kFp8 ? 2.f : 8.f;
-  static constexpr float kTopLog2 = kFp8 ? 6.f : 0.f;
+  // term shares it, and O is seldom rescaled.
+  static constexpr float kSlack = kFp8 ? 0.f : 8.f;
   // Boxes bring whatever follows a request; who transposes V clears it.
   static constexpr bool kClearsValues = c.boxes && !kFp8;
 
@@ -52,6 +56,8 @@ struct Sm90Consumer {
   float s[c.tile_kv / 2];
   float o[c.head_dim_vo / 2];
   u32 p[kSteps][4];
+  u32 early_p[kFp8 ? kEarlySteps : 1][4];  // of the next p; 8 bits only
+  int peak;                                // 8 bits only: the tile's largest exponent, as bits
   float row_to_base2[2];  // of the item's rows; 8 bits only, whose heads have scales
   float tile_sum[2];      // of this tile's terms in the rows
   float rescale[2];       // brings older sums to the new reference
@@ -82,11 +88,6 @@ struct Sm90Consumer {
   }
   __forceinline__ void release(tile::Mbarrier& empty) const {
     if (tile::lane_index() == 0) empty.arrive();
-  }
-
-  // The address in a swizzled panel of chunk `chunk` of a row.
-  static __forceinline__ u8* chunk_address(u8* panel, int row, int chunk) {
-    return panel + row * 128 + (chunk ^ row % 8) * 16;
   }
 
   __forceinline__ float scale_of(int r) const {
@@ -172,22 +173,11 @@ struct Sm90Consumer {
   __forceinline__ int rows_of_last() const {
     return kClearsValues ? tile::warp::shuffle(smem.item(slot).rows_of_last, 0) : c.tile_kv;
   }
-  // Boxes bring whatever follows a request. In K the mask hides it; 0 * NaN in V would not be 0.
   // All consumers together, before any of them reads V.
   __forceinline__ void clear_values() {
     smem.v_full(v_ring.stage).wait(v_ring.parity);
-    constexpr int kThreads = kWarpgroups * tile::kWarpgroupSize;
-    const int begin = tile::max_of(v_rows, 0) * 8, end = c.tile_kv * 8;
-    const int thread = tile::thread_index() - kLayout.first_consumer * tile::kWarpgroupSize;
-#pragma unroll 1
-    for (int panel = 0; panel < kLayout.vo_panels; ++panel) {
-      auto* chunks =
-          reinterpret_cast<tile::Vec<u32, 4>*>(smem.v(v_ring.stage) + panel * (c.tile_kv * 128));
-#pragma unroll 1
-      for (int i = begin + thread; i < end; i += kThreads) chunks[i] = {};
-    }
-    tile::fence_async_proxy();
-    tile::named_barrier_sync<kThreads>(kConsumersBarrier);
+    clear_rows<c>(smem.v(v_ring.stage), v_rows);
+    tile::named_barrier_sync<kWarpgroups * tile::kWarpgroupSize>(kConsumersBarrier);
   }
 
   __forceinline__ bool is_plain() const { return tile >= plain_first && tile <= plain_last; }
@@ -260,56 +250,82 @@ struct Sm90Consumer {
     }
   }
 
-  // The accumulator layout of S is the A operand's layout of P, two 8-column blocks a step. With 8
-  // bits a word of A is four tokens: two of each of two blocks, in the order that V comes in.
-  template <int begin, int end>
+  // The accumulator layout of S is the A operand's layout of P, two 8-column blocks a step.
   __forceinline__ void pack() {
 #pragma unroll
-    for (int step = begin; step < end; ++step) {
+    for (int step = 0; step < kSteps; ++step) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        if constexpr (kFp8) {
-          const float* x = s + step * 16 + i / 2 * 8 + i % 2 * 2;
-          p[step][i] = tile::narrow4<tile::f8e4m3>(x[0], x[1], x[4], x[5]);
-        } else {
-          p[step][i] = tile::pack2<T>(s[step * 8 + i * 2], s[step * 8 + i * 2 + 1]);
-        }
+        p[step][i] = tile::pack2<T>(s[step * 8 + i * 2], s[step * 8 + i * 2 + 1]);
       }
     }
   }
 
-  // S of the current tile once more, by this warp alone.
-  __forceinline__ void recompute_scores() {
+  // With 8 bits: steps [begin, end) of P from S, which stays. A word of A is four tokens: two of
+  // each of two 8-column blocks, in the order that V comes in. The largest exponent is found as an
+  // integer: what is above 0 compares like one, and three are compared at a time.
+  template <int begin, int end>
+  __forceinline__ void weigh(u32 (&to)[end - begin][4]) {
+    if constexpr (begin == 0) peak = 0;
 #pragma unroll
-    for (int i = 0; i < c.tile_kv / 2; ++i) s[i] = 0.f;
-    const int lane = tile::lane_index();
-    const int q_row = warpgroup * 64 + warp * 16 + lane % 16, k_row = lane / 16 * 8 + lane % 8;
-#pragma unroll 1
-    for (int step = 0; step < c.head_dim_qk / 16; ++step) {
-      u32 a[4], b[4];
-      u8* q_panel = smem.q(q_ring.stage) + step / 4 * (c.tile_q * 128);
-      tile::ldmatrix_x4(a, chunk_address(q_panel, q_row, step % 4 * 2 + lane / 16));
-      u8* k_panel = smem.k(k_ring.stage) + step / 4 * (c.tile_kv * 128);
-      const u8* keys = chunk_address(k_panel, k_row, step % 4 * 2 + lane / 8 % 2);
+    for (int step = begin; step < end; ++step) {
 #pragma unroll
-      for (int i = 0; i < kSteps; ++i) {
-        tile::ldmatrix_x4(b, keys + i * (16 * 128));
-        float(&low)[4] = reinterpret_cast<float(&)[4]>(s[8 * i]);
-        float(&high)[4] = reinterpret_cast<float(&)[4]>(s[8 * i + 4]);
-        tile::mma_m16n8k16<T>(low, a, b[0], b[1]);
-        tile::mma_m16n8k16<T>(high, a, b[2], b[3]);
+      for (int i = 0; i < 4; ++i) {
+        const float* x = s + step * 16 + i / 2 * 8 + i % 2 * 2;
+        const int r = i % 2;
+        float term[4];
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          const float exponent = tile::fma_f32(x[j / 2 * 4 + j % 2], scale_of(r), -rows.offset[r]);
+          peak = tile::max_of(peak, static_cast<int>(tile::float_bits(exponent)));
+          term[j] = tile::exp2_approx(exponent);
+          tile_sum[r] = step == 0 && i < 2 && j == 0 ? term[j] : tile_sum[r] + term[j];
+        }
+        to[step - begin][i] = tile::narrow4<T>(term[0], term[1], term[2], term[3]);
       }
+    }
+  }
+
+  // All terms of the tile.
+  __forceinline__ void make_terms() {
+    if constexpr (kFp8) {
+      weigh<0, kSteps>(p);
+    } else {
+      exponentiate<0, kSteps>();
+      pack();
+    }
+  }
+  // The same in two parts, the second when the product that reads p is done.
+  __forceinline__ void make_early_terms() {
+    if constexpr (kFp8) {
+      weigh<0, kEarlySteps>(early_p);
+    } else {
+      exponentiate<0, kEarlySteps>();
+    }
+  }
+  __forceinline__ void make_late_terms() {
+    if constexpr (kFp8) {
+      // An instruction a word, that the compiler cannot move up: p must not change before.
+      const u32 zero = static_cast<u32>(tile::opaque(0));
+#pragma unroll
+      for (int i = 0; i < kEarlySteps * 4; ++i) p[i / 4][i % 4] = early_p[i / 4][i % 4] | zero;
+      weigh<kEarlySteps, kSteps>(reinterpret_cast<u32(&)[kSteps - kEarlySteps][4]>(p[kEarlySteps]));
+    } else {
+      exponentiate<kEarlySteps, kSteps>();
+      pack();
     }
   }
 
   // With this tile, must the next one's maximum be taken before its exponentials?
   __forceinline__ bool needs_reference() const {
+    if constexpr (kFp8) return out_of_range();
     constexpr float kLarge = 0x1p32f;
     const float sum = rows.sum[0] + rows.sum[1] + tile_sum[0] + tile_sum[1];
     return !kDelayedReference || !settled || tile::warp::any(!(sum < kLarge));
   }
   // Have terms of this tile left the range that is safe in P and O?
   __forceinline__ bool out_of_range() const {
+    if constexpr (kFp8) return tile::warp::any(tile::float_from_bits(peak) > kLargestLog2);
     constexpr float kLimit = 0x1p64f;
     const float sum = tile_sum[0] + tile_sum[1];
     return kDelayedReference && tile::warp::any(!(sum < kLimit));
@@ -324,12 +340,13 @@ struct Sm90Consumer {
   // A tile whose terms have left the safe range: S once more, and terms relative to its maximum.
   // O must be complete, K still there.
   __forceinline__ void repair(const Sm90Item& t) {
-    recompute_scores();
-    shape_scores(t);
+    if constexpr (!kFp8) {
+      multiply_again<c>(s, smem.q(q_ring.stage), smem.k(k_ring.stage), first_row());
+      shape_scores(t);
+    }
     update_reference();
     rescale_output();
-    exponentiate<0, kSteps>();
-    pack<0, kSteps>();
+    make_terms();
   }
 
   // Writes the rows of an item that has ended, the one before the current one, by its stage of q.
@@ -381,14 +398,14 @@ struct Sm90Consumer {
     k_ring.advance();
     shape_scores(smem.item(slot));
     update_reference();
-    exponentiate<0, kSteps>();
-    pack<0, kSteps>();
+    make_terms();
     if (tile == 0) end_item();
 
     int old_slot = slot, old_stage = 0;
-    bool wrote = false;              // has the step before written an item
-    bool accumulate = false;         // does the pending P V add to O
-    bool moves = needs_reference();  // must a tile's maximum be taken before its exponentials
+    bool wrote = false;       // has the step before written an item
+    bool accumulate = false;  // does the pending P V add to O
+    bool moves =
+        kFp8 || needs_reference();  // must a tile's maximum be taken before its exponentials
     rows.sum[0] = tile_sum[0];
     rows.sum[1] = tile_sum[1];
     while (true) {
@@ -429,15 +446,14 @@ struct Sm90Consumer {
         shape_scores(smem.item(slot));
         if (moves) update_reference();
       }
-      exponentiate<0, kEarlySteps>();
+      make_early_terms();
       if constexpr (c.softmax) tile::wgmma::hold(tile_sum[0] + tile_sum[1]);
       tile::wgmma::wait<0>();
       tile::wgmma::pin(o);
       tile::wgmma::pin(s);
       release(smem.v_empty(v_ring.stage));
       v_ring.advance();
-      exponentiate<kEarlySteps, kSteps>();
-      pack<0, kSteps>();
+      make_late_terms();
       if (moves || needs_reference()) [[unlikely]] {
         if (item_ends) {
           write(smem.item(old_slot), finished, old_stage);
@@ -445,10 +461,10 @@ struct Sm90Consumer {
         } else if (moves) {
           rescale_output();
         }
-        if constexpr (kDelayedReference) {
+        if constexpr (kDelayedReference || kFp8) {
           if (out_of_range()) repair(smem.item(slot));
         }
-        moves = needs_reference();
+        moves = kFp8 ? item_ends : needs_reference();
       }
       rows.sum[0] += tile_sum[0];
       rows.sum[1] += tile_sum[1];

@@ -54,8 +54,8 @@ constexpr void set_registers(const AttentionConfig& c, Sm90Layout& l) {
   // 64 K registers a block of at most 4 warpgroups; multiples of 8.
   // At most 504 for three warpgroups, 512 for two or four. Gathering takes registers, boxes few.
   const bool one = l.consumers == 1, three = l.consumers == 3;
-  l.producer_registers = one ? 160 : three ? 32 : c.boxes ? 40 : 72;
-  l.consumer_registers = one ? 240 : three ? 160 : c.boxes ? 232 : 216;
+  l.producer_registers = one ? 160 : three ? (c.boxes ? 32 : 56) : c.boxes ? 40 : 72;
+  l.consumer_registers = one ? 240 : three ? (c.boxes ? 160 : 152) : c.boxes ? 232 : 216;
   if (l.first_consumer == 2) {
     l.producer_registers = c.boxes ? 40 : 64;
     l.preparer_registers = one ? 96 : c.boxes ? 56 : 48;

@@ -149,6 +149,13 @@ void add_fp8_query_options(std::vector<AttentionCase>& cases) {
     c.causal = true;
     c.q_scale = 3;  // references move
   });
+  for (const int scale : {6, 20}) {  // terms leave the range of P in tiles behind the first
+    add(mixed("steep" + std::to_string(scale)), [&](AttentionCase& c) {
+      c.qo_lens = {1, 40, 30}, c.kv_lens = {400, 300, 129};
+      c.causal = scale == 6;
+      c.q_scale = scale;
+    });
+  }
   add(mixed("causal_window"), [](AttentionCase& c) { c.causal = true, c.window_left = 13; });
   add(mixed("tensor_scales"),
       [](AttentionCase& c) { c.q_tensor_scale = 2, c.k_scale = 0.25f, c.v_scale = 1.5f; });
