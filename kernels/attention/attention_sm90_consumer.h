@@ -2,23 +2,14 @@
 #pragma once
 
 #include "attention/attention_sm90_epilogue.h"
-#include "attention/attention_sm90_repair.h"
 #include "attention/attention_sm90_smem.h"
+#include "attention/attention_sm90_terms.h"
 #include "attention/logits.h"
 #include "tile/tma.h"
 #include "tile/vec.h"
 #include "tile/wgmma.h"
 
 namespace quire::kernels {
-
-// Softmax of the two rows (g and g + 8) that a thread shares with the three others of its quad.
-struct RowState {
-  // What the terms are relative to, in log2 units. Finite before the first term too, so that no
-  // difference of two is NaN.
-  static constexpr float kUnset = -1e30f;
-  float offset[2] = {kUnset, kUnset};
-  float sum[2] = {};  // this thread's part
-};
 
 template <AttentionConfig c>
 struct Sm90Consumer {
@@ -173,11 +164,22 @@ struct Sm90Consumer {
   __forceinline__ int rows_of_last() const {
     return kClearsValues ? tile::warp::shuffle(smem.item(slot).rows_of_last, 0) : c.tile_kv;
   }
+  // Boxes bring whatever follows a request. In K the mask hides it; 0 * NaN in V would not be 0.
   // All consumers together, before any of them reads V.
   __forceinline__ void clear_values() {
     smem.v_full(v_ring.stage).wait(v_ring.parity);
-    clear_rows<c>(smem.v(v_ring.stage), v_rows);
-    tile::named_barrier_sync<kWarpgroups * tile::kWarpgroupSize>(kConsumersBarrier);
+    constexpr int kThreads = kWarpgroups * tile::kWarpgroupSize;
+    const int begin = tile::max_of(v_rows, 0) * 8, end = c.tile_kv * 8;
+    const int thread = tile::thread_index() - kLayout.first_consumer * tile::kWarpgroupSize;
+#pragma unroll 1
+    for (int panel = 0; panel < kLayout.vo_panels; ++panel) {
+      auto* chunks =
+          reinterpret_cast<tile::Vec<u32, 4>*>(smem.v(v_ring.stage) + panel * (c.tile_kv * 128));
+#pragma unroll 1
+      for (int i = begin + thread; i < end; i += kThreads) chunks[i] = {};
+    }
+    tile::fence_async_proxy();
+    tile::named_barrier_sync<kThreads>(kConsumersBarrier);
   }
 
   __forceinline__ bool is_plain() const { return tile >= plain_first && tile <= plain_last; }
@@ -261,29 +263,11 @@ struct Sm90Consumer {
     }
   }
 
-  // With 8 bits: steps [begin, end) of P from S, which stays. A word of A is four tokens: two of
-  // each of two 8-column blocks, in the order that V comes in. The largest exponent is found as an
-  // integer: what is above 0 compares like one, and three are compared at a time.
+  // With 8 bits: steps [begin, end) of P from S, which stays.
   template <int begin, int end>
   __forceinline__ void weigh(u32 (&to)[end - begin][4]) {
     if constexpr (begin == 0) peak = 0;
-#pragma unroll
-    for (int step = begin; step < end; ++step) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float* x = s + step * 16 + i / 2 * 8 + i % 2 * 2;
-        const int r = i % 2;
-        float term[4];
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          const float exponent = tile::fma_f32(x[j / 2 * 4 + j % 2], scale_of(r), -rows.offset[r]);
-          peak = tile::max_of(peak, static_cast<int>(tile::float_bits(exponent)));
-          term[j] = tile::exp2_approx(exponent);
-          tile_sum[r] = step == 0 && i < 2 && j == 0 ? term[j] : tile_sum[r] + term[j];
-        }
-        to[step - begin][i] = tile::narrow4<T>(term[0], term[1], term[2], term[3]);
-      }
-    }
+    weigh_fp8<T, begin, end>(s, row_to_base2, rows, to, tile_sum, peak);
   }
 
   // All terms of the tile.
@@ -316,6 +300,31 @@ struct Sm90Consumer {
     }
   }
 
+  // S of the current tile once more, by this warp alone. A member: as a function of its own it
+  // moves the code of the whole kernel, which made chunks on pages of 16 a quarter slower.
+  __forceinline__ void recompute_scores() {
+#pragma unroll
+    for (int i = 0; i < c.tile_kv / 2; ++i) s[i] = 0.f;
+    const int lane = tile::lane_index();
+    const int q_row = warpgroup * 64 + warp * 16 + lane % 16, k_row = lane / 16 * 8 + lane % 8;
+#pragma unroll 1
+    for (int step = 0; step < c.head_dim_qk / 16; ++step) {
+      u32 a[4], b[4];
+      u8* q_panel = smem.q(q_ring.stage) + step / 4 * (c.tile_q * 128);
+      tile::ldmatrix_x4(a, chunk_address(q_panel, q_row, step % 4 * 2 + lane / 16));
+      u8* k_panel = smem.k(k_ring.stage) + step / 4 * (c.tile_kv * 128);
+      const u8* keys = chunk_address(k_panel, k_row, step % 4 * 2 + lane / 8 % 2);
+#pragma unroll
+      for (int i = 0; i < kSteps; ++i) {
+        tile::ldmatrix_x4(b, keys + i * (16 * 128));
+        float(&low)[4] = reinterpret_cast<float(&)[4]>(s[8 * i]);
+        float(&high)[4] = reinterpret_cast<float(&)[4]>(s[8 * i + 4]);
+        tile::mma_m16n8k16<T>(low, a, b[0], b[1]);
+        tile::mma_m16n8k16<T>(high, a, b[2], b[3]);
+      }
+    }
+  }
+
   // With this tile, must the next one's maximum be taken before its exponentials?
   __forceinline__ bool needs_reference() const {
     if constexpr (kFp8) return out_of_range();
@@ -341,7 +350,7 @@ struct Sm90Consumer {
   // O must be complete, K still there.
   __forceinline__ void repair(const Sm90Item& t) {
     if constexpr (!kFp8) {
-      multiply_again<c>(s, smem.q(q_ring.stage), smem.k(k_ring.stage), first_row());
+      recompute_scores();
       shape_scores(t);
     }
     update_reference();

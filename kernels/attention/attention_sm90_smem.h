@@ -5,8 +5,6 @@
 #include "attention/attention_sm90_types.h"
 #include "attention/logits.h"
 #include "tile/mbarrier.h"
-#include "tile/tma.h"
-#include "tile/vec.h"
 #include "tile/warpgroup.h"
 
 namespace quire::kernels {
@@ -45,6 +43,11 @@ struct Ring {
     }
   }
 };
+
+// The address in a swizzled panel of chunk `chunk` of a row.
+__forceinline__ u8* chunk_address(u8* panel, int row, int chunk) {
+  return panel + row * 128 + (chunk ^ row % 8) * 16;
+}
 
 // Where a tile of K or V goes.
 struct KvStage {
@@ -172,23 +175,6 @@ struct Sm90Smem {
     return *reinterpret_cast<tile::Mbarrier*>(base + offset + 8 * stage);
   }
 };
-
-// Boxes bring whatever follows a request. In K the mask hides it; 0 * NaN in V would not be 0.
-// Clears the rows of V from `rows` on, by all consumers.
-template <AttentionConfig c>
-__forceinline__ void clear_rows(u8* values, int rows) {
-  constexpr Sm90Layout kLayout = sm90_layout(c);
-  constexpr int kThreads = kLayout.consumers * tile::kWarpgroupSize;
-  const int begin = tile::max_of(rows, 0) * 8, end = c.tile_kv * 8;
-  const int thread = tile::thread_index() - kLayout.first_consumer * tile::kWarpgroupSize;
-#pragma unroll 1
-  for (int panel = 0; panel < kLayout.vo_panels; ++panel) {
-    auto* chunks = reinterpret_cast<tile::Vec<u32, 4>*>(values + panel * (c.tile_kv * 128));
-#pragma unroll 1
-    for (int i = begin + thread; i < end; i += kThreads) chunks[i] = {};
-  }
-  tile::fence_async_proxy();
-}
 
 // Fills in the item of work item `index`: without tiles where that points nowhere.
 template <AttentionConfig c>
