@@ -192,7 +192,7 @@ TEST(AttentionChoice, BoxesBringWholeGroups) {
   AttentionDemand demand = hopper(128, 1000);
   demand.page_size = 1;
   EXPECT_EQ(cuda::attention_tile_rows(first(hopper(128, 7)), 7), 8);  // decode copies q by rows
-  EXPECT_EQ(cuda::attention_tile_rows(first(demand), 7), 192);
+  EXPECT_EQ(cuda::attention_tile_rows(first(demand), 7), 128);
 }
 
 TEST(AttentionChoice, UnalignedRowsKeepTheTileOfRows) {
