@@ -11,9 +11,9 @@
 #pragma once
 
 #include "attention/attention_sm90_boxes.h"
-#include "attention/attention_sm90_consumer.h"
 #include "attention/attention_sm90_convert.h"
 #include "attention/attention_sm90_rows.h"
+#include "attention/attention_sm90_steps.h"
 #include "attention/attention_sm90_transpose.h"
 
 namespace quire::kernels {
