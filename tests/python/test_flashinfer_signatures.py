@@ -217,6 +217,10 @@ FUNCTIONS = {
         "output_v, kv_layout='NHD'"
     ),
     "quantization.packbits": "x, bitorder='big'",
+    "quantization.per_token_group_quant_8bit": (
+        "x, group_size, eps=1e-10, dst_dtype=None, column_major_scales=False, "
+        "scale_tma_aligned=False, scale_ue8m0=False, backend='cutile'"
+    ),
     "quantization.segment_packbits": "x, indptr, bitorder='big'",
     "concat_ops.concat_mla_k": "k, k_nope, k_rope",
     "norm.rmsnorm": "input, weight, eps=1e-06, out=None, enable_pdl=None",

@@ -55,3 +55,42 @@ def test_flashinfer_segments(torch, order):
     np.testing.assert_array_equal(packed, np.concatenate(parts))
     np.testing.assert_array_equal(ends, [0, 1, 1, 2, 7])
     np.testing.assert_array_equal(fi.packbits(x, order), np.packbits(bits, None, order))
+
+
+@pytest.mark.parametrize("layout", ["rows", "columns", "aligned", "powers"])
+def test_flashinfer_groups(torch, layout):
+    import quire.flashinfer as fi
+
+    options = {"column_major_scales": layout != "rows", "scale_tma_aligned": layout == "aligned"}
+    options["scale_ue8m0"] = layout == "powers"
+    shape = (2, 3, 64) if layout == "rows" else (6, 64)
+    x = torch.from_numpy(RNG.standard_normal(shape)).float()
+    out, scales = fi.per_token_group_quant_8bit(x, 32, dst_dtype=torch.float8_e5m2, **options)
+    assert out.shape == x.shape and scales.shape == (*shape[:-1], 2)
+    if layout != "rows":
+        assert scales.stride() == (1, 8 if layout == "aligned" else 6)
+    expected = x.reshape(-1, 2, 32).abs().amax(-1).double() / 57344
+    if layout == "powers":
+        expected = expected.log2().ceil().exp2()
+    np.testing.assert_allclose(scales.reshape(-1, 2), expected, rtol=1e-6)
+    whole = scales.reshape(-1, 2).repeat_interleave(32, 1).double().numpy()
+    values = (z.reshape(-1, 64).double().numpy() for z in (out, x))
+    reference.check_quantized(*values, "float8_e5m2", whole)
+
+
+@pytest.mark.parametrize(
+    "error, options",
+    [
+        (NotImplementedError, {"dst_dtype": "int8"}),
+        (NotImplementedError, {"eps": 1e-5}),
+        (ValueError, {"group_size": 48}),
+        (ValueError, {"scale_ue8m0": True}),
+        (ValueError, {"scale_tma_aligned": True}),
+    ],
+)
+def test_flashinfer_groups_refused(torch, error, options):
+    import quire.flashinfer as fi
+
+    name = next(iter(options))
+    with pytest.raises(error, match=f"per_token_group_quant_8bit: {name}: got"):
+        fi.per_token_group_quant_8bit(torch.ones(2, 64), **{"group_size": 32, **options})

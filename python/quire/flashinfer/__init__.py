@@ -62,6 +62,7 @@ from .quantization import (
     nvfp4_kv_dequantize_paged,
     nvfp4_kv_quantize,
     packbits,
+    per_token_group_quant_8bit,
     segment_packbits,
 )
 from .rope import (
@@ -157,6 +158,7 @@ __all__ = [
     "nvfp4_kv_quantize",
     "packbits",
     "page",
+    "per_token_group_quant_8bit",
     "prefill",
     "quantization",
     "rmsnorm",

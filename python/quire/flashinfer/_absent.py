@@ -9,7 +9,6 @@ REASONS = {
     "nvfp4_quantize_append_paged_kv_cache": _NVFP4_APPEND,
     "nvfp4_quantize_append_paged_kv_cache_with_slot_mapping": _NVFP4_APPEND,
     "fused_rmsnorm_silu": "use rmsnorm, then the activation of the array library",
-    "per_token_group_quant_8bit": "use quire.quantize_fp8 with block=(1, group_size)",
     "fp4_quantize": _MATRIX_LAYOUT,
     "e2m1_and_ufp8sf_scale_to_float": _MATRIX_LAYOUT,
     "block_scale_interleave": _MATRIX_LAYOUT,
