@@ -137,6 +137,19 @@ def softmax_case(num_rows: int, vocab: int) -> Case:
     return mapped_case("softmax", shape, runs, expected, logits.numel() * 8)
 
 
+def log_probs_case(num_rows: int, vocab: int) -> Case:
+    logits = random_logits(num_rows, vocab)
+    ids = torch.randint(vocab, (num_rows, 1), dtype=torch.int32, device="cuda")
+    long_ids = ids.long()
+    runs = {
+        "quire": lambda: quire.token_log_probs(logits, ids),
+        "torch": lambda: torch.log_softmax(logits, -1).gather(1, long_ids),
+    }
+    expected = torch.log_softmax(logits.double(), -1).gather(1, long_ids)
+    shape = {"rows": num_rows, "vocab": vocab, "dtype": "f32"}
+    return mapped_case("token_log_probs", shape, runs, expected, logits.numel() * 4)
+
+
 def renorm_case(num_rows: int, top_k: int | None, top_p: float | None) -> Case:
     logits = random_logits(num_rows)
     probs = torch.softmax(logits, -1)
@@ -316,6 +329,8 @@ def cases() -> list[Callable[[], Case]]:
     for rows, vocab in ((1, VOCAB), (32, 32000), (128, 64000), (64, VOCAB), (512, VOCAB)):
         found.append(lambda r=rows, v=vocab: softmax_case(r, v))
     found.append(lambda: softmax_case(128, 256000))
+    for rows in (1, 64, 512):
+        found.append(lambda r=rows: log_probs_case(r, VOCAB))
     found.append(lambda: chain_case(16, 32000, 5))
     found.append(lambda: chain_case(32, VOCAB, 8))
     return found

@@ -14,6 +14,7 @@ from ._library import library
 
 _softmax = library.softmax
 _argmax = library.argmax
+_token_log_probs = library.token_log_probs
 _sample = library.sample
 _top_k_sample = library.top_k_sample
 _top_p_sample = library.top_p_sample
@@ -50,6 +51,24 @@ def argmax(logits: Array, *, stream: Optional[int] = None) -> Array:
     stream = stream_of(logits, stream)
     _argmax(export(logits), export(ids), stream)
     return arrays.finish(ids, stream)
+
+
+def token_log_probs(
+    logits: Array, ids: Array, temperature: Any = 1.0, *, stream: Optional[int] = None
+) -> Array:
+    """``log(softmax(logits / temperature))`` at the tokens ids, f32 of the shape of ids.
+
+    logits: ``[n, vocab]`` f32/f16/bf16. ids: i32 ``[n]`` or ``[n, tokens]``; NaN for an id that is
+    none, and for a row that is no distribution. temperature: a float or f32 ``[n]``; 0 gives 0 for
+    the largest logit and -inf for others. Raises ValueError for shapes and a negative or NaN
+    temperature, TypeError for dtypes.
+    """
+    arrays = arrays_of(logits)
+    out = arrays.empty(ids.shape, "f32", logits)
+    stream = stream_of(logits, stream)
+    temperatures = per_row(temperature, "f32", 1.0)
+    _token_log_probs(export(logits), export(ids), export(out), *temperatures, stream)
+    return arrays.finish(out, stream)
 
 
 def _is_joint(order: str, op: str) -> bool:

@@ -1,6 +1,7 @@
 #include "quire/sampling.h"
 
 #include "conversion.h"
+#include "quire/log_probs.h"
 #include "sampling_arguments.h"
 
 namespace quire::python {
@@ -16,6 +17,12 @@ void softmax_rows(Tensor logits, Tensor probs, OptionalTensor temperatures, doub
 
 void largest(Tensor logits, Tensor ids, std::int64_t stream) {
   argmax(logits, ids, to_stream(stream));
+}
+
+void log_probs_of_tokens(Tensor logits, Tensor ids, Tensor out, OptionalTensor temperatures,
+                         double temperature, std::int64_t stream) {
+  token_log_probs(logits, ids, out, per_row(temperatures, static_cast<float>(temperature)),
+                  to_stream(stream));
 }
 
 void from_all(Tensor probs, Tensor ids, OptionalTensor seeds, std::int64_t seed,
@@ -93,6 +100,7 @@ void masked(Tensor logits, Tensor out, OptionalTensor top_ks, int top_k, std::in
 
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(softmax, translated(softmax_rows));
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(argmax, translated(largest));
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(token_log_probs, translated(log_probs_of_tokens));
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(sample, translated(from_all));
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(top_k_sample, translated(from_top_k));
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(top_p_sample, translated(from_top_p));

@@ -66,7 +66,8 @@ RowConfig row_config(const RowKernel& kernel, RowKeys keys, RowsShape shape,
   if (vocab > kOneBlockRow && shape.rows <= kernel.max_cluster_rows && limits.compute_major >= 9) {
     config.cluster = kClusterBlocks;
   }
-  config.held = row_memory_bytes(config, vocab) + kernel.own_bytes <= limits.max_smem_per_block;
+  config.held = kernel.holds_rows &&
+                row_memory_bytes(config, vocab) + kernel.own_bytes <= limits.max_smem_per_block;
   const bool is_long = vocab > kOneBlockRow;
   return kernel.finds_candidates && is_long ? with_candidates(config, kernel, shape, limits)
                                             : config;
@@ -121,12 +122,13 @@ std::vector<ListedKernel> row_kernels(const RowKernel& kernel, DType dtype, RowK
     for (const Mode& mode : modes) {
       if (mode.cluster > 1 && kernel.max_cluster_rows == 0) continue;
       if (mode.of_candidates && !kernel.finds_candidates) continue;
+      if (!mode.held && !kernel.holds_rows) continue;  // those of rows that are held stand for them
       const RowConfig config{.dtype = dtype,
                              .keys = keys,
                              .vec_elems = vec,
                              .threads = mode.threads,
                              .cluster = mode.cluster,
-                             .held = mode.held};
+                             .held = mode.held && kernel.holds_rows};
       list.push_back({.spec = row_spec(kernel, config, mode.vocab),
                       .min_arch = mode.min_arch,
                       .max_arch = mode.max_arch,

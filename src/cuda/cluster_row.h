@@ -30,6 +30,7 @@ struct RowKernel {
   // the GPU busy, and need not wait for others.
   std::int64_t max_cluster_rows = 64;
   int max_vec_elems = 8;          // an access
+  bool holds_rows = true;         // in shared memory, where that is large enough
   bool finds_candidates = false;  // of top-k, in one pass (kernels/sampling/candidates.h)
 };
 

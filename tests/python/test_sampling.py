@@ -24,6 +24,21 @@ def test_softmax(lib, close, dtype, tolerance):
     np.testing.assert_array_equal(greedy, np.eye(100)[lib.numpy(logits).argmax(-1)])
 
 
+def test_token_log_probs(lib, close):
+    logits = lib.array(RNG.standard_normal((3, 50)) * 3, "float32")
+    values = lib.numpy(logits) / 0.5
+    expected = values - np.log(np.exp(values).sum(-1, keepdims=True))
+    ids = np.array([[3, 49], [0, 0], [7, -1]])
+    out = lib.numpy(quire.token_log_probs(logits, lib.array(ids, "int32"), 0.5))
+    wanted = np.take_along_axis(expected, ids.clip(0), 1)
+    assert np.isnan(out[2, 1])
+    close(np.delete(out, 5), np.delete(wanted, 5), 1e-5)
+    flat = lib.numpy(quire.token_log_probs(logits, lib.array(ids[:, 0], "int32"), 0.5))
+    close(flat, wanted[:, 0], 1e-5)
+    with pytest.raises(ValueError, match="token_log_probs: out: got|token_log_probs: ids: got"):
+        quire.token_log_probs(logits, lib.array(np.zeros(4), "int32"))
+
+
 def test_argmax(lib):
     logits = np.array([[1, 3, 3, 2], [np.nan, 1, 2, 3], [-np.inf, -1, -2, -3]])
     ids = quire.argmax(lib.array(logits, "float32"))
@@ -52,7 +67,8 @@ FILTERS = [
 
 @pytest.mark.parametrize("function, arguments, meaning", FILTERS)
 def test_filters_give_exactly_their_set(function, arguments, meaning):
-    probs = random_probs(3, 12)
+    probs = (RNG.random((3, 12)) + 0.2).astype(np.float32)  # none so small that no draw finds it
+    probs /= probs.sum(-1, keepdims=True)
     probs[1] = 0.25 * (np.arange(12) % 3 == 0)  # ties
     for row in probs:
         many = np.repeat(row[None], 3000, axis=0)
