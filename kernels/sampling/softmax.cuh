@@ -40,10 +40,10 @@ inline void write_probs(const ClusterRow<c>& row, float* probs, Value&& value) {
 template <RowConfig c>
 inline void greedy_row(ClusterRow<c>& row, float* probs) {
   const i32 token = greedy_token(row);
-  write_probs(row, probs, [&](i32 i, float) {
-    if (token == kNoDistribution) return tile::float_from_bits(0x7fc00000u);
-    return i == token ? 1.f : 0.f;
-  });
+  if (token == kNoDistribution) {
+    return write_probs(row, probs, [](i32, float) { return tile::float_from_bits(0x7fc00000u); });
+  }
+  write_probs(row, probs, [&](i32 i, float) { return i == token ? 1.f : 0.f; });
 }
 
 template <RowConfig c>
