@@ -13,7 +13,6 @@
 #include "quire/fp8_scale.h"
 #include "quire/gemm.h"
 #include "quire/kv_pool.h"
-#include "quire/log_probs.h"
 #include "quire/logits_pipe.h"
 #include "quire/logits_processors.h"
 #include "quire/merge.h"

@@ -48,6 +48,16 @@ struct SoftmaxParams {
   RowValue<float> temperature;
 };
 
+struct TokenLogProbsParams {
+  RowsIn in;  // logits
+  RowValue<float> temperature;
+  i32 tokens;      // a row
+  const i32* ids;  // [rows, tokens]
+  i64 ids_stride;
+  float* out;  // [rows, tokens]
+  i64 out_stride;
+};
+
 struct ArgmaxParams {
   RowsIn in;
   i32* ids;  // [rows]

@@ -8,7 +8,7 @@
 #pragma once
 
 #include "sampling/exponential_sum.h"
-#include "sampling/log_probs_types.h"
+#include "sampling/sampling_types.h"
 
 namespace quire::kernels {
 

@@ -1,7 +1,6 @@
 #include "quire/sampling.h"
 
 #include "conversion.h"
-#include "quire/log_probs.h"
 #include "sampling_arguments.h"
 
 namespace quire::python {

@@ -7,6 +7,7 @@ namespace quire::cpu {
 
 void softmax(kernels::DType dtype, const kernels::SoftmaxParams& params);
 void argmax(kernels::DType dtype, const kernels::ArgmaxParams& params);
+void token_log_probs(kernels::DType dtype, const kernels::TokenLogProbsParams& params);
 // keys: probabilities, or weights for logits.
 void sample(kernels::DType dtype, kernels::RowKeys keys, const kernels::SampleParams& params);
 // keys: probabilities to renormalise, or ordered for logits to mask.

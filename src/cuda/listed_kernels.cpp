@@ -14,7 +14,6 @@
 #include "cuda/rope.h"
 #include "cuda/sampling.h"
 #include "cuda/speculative.h"
-#include "cuda/token_log_probs.h"
 #include "cuda/topk.h"
 
 namespace quire::cuda {
@@ -24,8 +23,7 @@ std::vector<ListedKernel> listed_kernels() {
   for (const auto kernels_of :
        {activation_kernels, append_kernels, attention_kernels, embedding_kernels,
         logits_processors_kernels, merge_kernels, norm_kernels, nvfp4_kv_kernels, pages_kernels,
-        quantize_kernels, rope_kernels, sampling_kernels, speculative_kernels,
-        token_log_probs_kernels, topk_kernels}) {
+        quantize_kernels, rope_kernels, sampling_kernels, speculative_kernels, topk_kernels}) {
     std::vector<ListedKernel> kernels = kernels_of();
     std::move(kernels.begin(), kernels.end(), std::back_inserter(all));
   }

@@ -27,6 +27,13 @@ constexpr RowKernel kSoftmax{.folder = "sampling",
                              // Sums of floats: a row's must not depend on the others.
                              .max_cluster_rows = kAllRows,
                              .max_vec_elems = 4};  // with 8 there is no room for three blocks
+constexpr RowKernel kTokenLogProbs{.folder = "sampling",
+                                   .name = "token_log_probs",
+                                   .params_type = "TokenLogProbsParams",
+                                   .own_bytes = 0,
+                                   // Sums of floats: a row's must not depend on the others.
+                                   .max_cluster_rows = kAllRows,
+                                   .holds_rows = false};
 constexpr int kArgmaxThreads[] = {128, 1024};
 constexpr int kShortRow = 2048;
 
@@ -64,6 +71,15 @@ void argmax(DType dtype, const kernels::ArgmaxParams& params, int device_index, 
   launch(get_kernel(argmax_spec(config), device_index), params.in.rows, 1, stream, params);
 }
 
+void token_log_probs(DType dtype, const kernels::TokenLogProbsParams& params, int device_index,
+                     Stream stream) {
+  const RowConfig config =
+      row_config(kTokenLogProbs, RowKeys::weights, {params.in.rows, params.in.vocab},
+                 {{params.in.data, params.in.stride, dtype}}, device_index);
+  launch_rows(row_spec(kTokenLogProbs, config, params.in.vocab), params.in.rows, device_index,
+              stream, params);
+}
+
 void sample(DType dtype, RowKeys keys, const kernels::SampleParams& params, int device_index,
             Stream stream) {
   const kernels::FilterParams& filter = params.filter;
@@ -94,6 +110,7 @@ std::vector<ListedKernel> sampling_kernels() {
   add(kSample, DType::f32, RowKeys::probabilities);
   for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
     add(kSoftmax, dtype, RowKeys::weights);
+    add(kTokenLogProbs, dtype, RowKeys::weights);
     add(kSample, dtype, RowKeys::weights);
     add(kFilterRows, dtype, RowKeys::probabilities);
     add(kFilterRows, dtype, RowKeys::ordered);

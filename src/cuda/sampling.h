@@ -12,6 +12,8 @@ void softmax(kernels::DType dtype, const kernels::SoftmaxParams& params, int dev
              Stream stream);
 void argmax(kernels::DType dtype, const kernels::ArgmaxParams& params, int device_index,
             Stream stream);
+void token_log_probs(kernels::DType dtype, const kernels::TokenLogProbsParams& params,
+                     int device_index, Stream stream);
 // keys: probabilities, or weights for logits.
 void sample(kernels::DType dtype, kernels::RowKeys keys, const kernels::SampleParams& params,
             int device_index, Stream stream);

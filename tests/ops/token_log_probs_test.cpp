@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "quire/log_probs.h"
+#include "quire/sampling.h"
 #include "support/expect_error.h"
 #include "support/padded_tensor.h"
 #include "support/test_device.h"
