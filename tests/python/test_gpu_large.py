@@ -160,6 +160,7 @@ SELECTIONS = {
     "top_k_mask_logits": lambda x: quire.top_k_mask_logits(x, 50),
     "argmax": lambda x: quire.argmax(x),
     "softmax": lambda x: quire.softmax(x),
+    "token_log_probs": lambda x: quire.token_log_probs(x, quire.argmax(x)),
     "renorm_probs": lambda x: quire.renorm_probs(x.abs(), 50, 0.9),
     "apply_logits_processors": lambda x: quire.apply_logits_processors(x, temperature=0.5),
 }
