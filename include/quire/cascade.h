@@ -36,4 +36,11 @@ std::vector<CascadeTable> find_cascade(std::span<const std::int32_t> qo_indptr,
                                        const KvPool::Table& table, int page_size,
                                        const CascadeSearch& search = {});
 
+// attention.plan_cascade() with the levels that find_cascade() finds; they are those of the pool's
+// radix tree, whose nodes are the pages that requests share. Throws as both.
+void plan_cascade(BatchAttention& attention, const AttentionShape& shape,
+                  std::span<const std::int32_t> qo_indptr, const KvPool::Table& table,
+                  const AttentionPlanOptions& options = {}, const CascadeSearch& search = {},
+                  Stream stream = {});
+
 }  // namespace quire

@@ -16,6 +16,8 @@ from ._arrays import (
 from ._attention_kind import KindValues, kind_values
 from ._library import library
 from .attention_variant import AttentionVariant, export_arguments
+from .cascade import given_or_found
+from .kv_pool import PageTable
 from .merge import is_base_2
 
 _plan = library.attention_plan
@@ -245,8 +247,12 @@ class BatchAttention:
 
     def plan_cascade(
         self,
-        levels: Sequence[Sequence[Any]],
+        levels: Optional[Sequence[Sequence[Any]]] = None,
         *,
+        qo_indptr: Any = None,
+        table: Optional[PageTable] = None,
+        min_shared_tokens: int = 256,
+        max_levels: int = 2,
         dry_run: bool = False,
         stream: Optional[int] = None,
         **kind: Any,
@@ -257,13 +263,17 @@ class BatchAttention:
         levels, first to last: (qo_indptr, kv_indptr, kv_indices, kv_last_page_len) of the level's
         groups, as :meth:`plan` takes them; the last level has the requests with pages of their own.
         Each other level's groups are runs of neighbours of the next level; one that shares nothing
-        has no pages. :func:`quire.find_cascade` finds them. causal of a run is among the tokens of
+        has no pages. Without levels :func:`quire.find_cascade` finds them for qo_indptr and table,
+        the requests' pages as :meth:`KvPool.table` has them; min_shared_tokens and max_levels are
+        its. causal of a run is among the tokens of
         the last level; rows see all those of the other levels. kind, dry_run, stream: as there.
         Raises as plan() does, and NotImplementedError after :meth:`reserve`, for batch_invariant,
         window_left and variant; run() does for window_left, alibi_slopes and custom_mask.
         """
         op = "attention.plan_cascade"
         made, values = self._make_kind(op, **kind)
+        search = {"min_shared_tokens": min_shared_tokens, "max_levels": max_levels}
+        levels = given_or_found(op, levels, qo_indptr, table, values.page_size, **search)
         names = ("qo_indptr", "kv_indptr", "kv_indices", "kv_last_page_len")
         arrays = []
         for level in levels:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List, NamedTuple
+from typing import Any, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -45,3 +45,17 @@ def find_cascade(
         to_host_int32(qo_indptr, op, "qo_indptr"), *arrays, page_size, min_shared_tokens, max_levels
     )
     return [CascadeLevel(*(np.from_dlpack(a) for a in level)) for level in found]
+
+
+def given_or_found(
+    op: str,
+    levels: Optional[Sequence[Sequence[Any]]],
+    qo_indptr: Any,
+    table: Optional[PageTable],
+    page_size: int,
+    **search: int,
+) -> Sequence[Sequence[Any]]:
+    """levels, or where there are none those of table."""
+    if (levels is None) == (table is None) or (qo_indptr is None) != (table is None):
+        raise ValueError(f"{op}: levels: expected levels, or qo_indptr and table")
+    return levels if table is None else find_cascade(qo_indptr, table, page_size, **search)

@@ -169,4 +169,14 @@ std::vector<CascadeTable> find_cascade(Ints qo_indptr, const KvPool::Table& tabl
   return found;
 }
 
+void plan_cascade(BatchAttention& attention, const AttentionShape& shape, Ints qo_indptr,
+                  const KvPool::Table& table, const AttentionPlanOptions& options,
+                  const CascadeSearch& search, Stream stream) {
+  std::vector<CascadeTable> found = find_cascade(qo_indptr, table, shape.page_size, search);
+  std::vector<CascadeLevel> levels;
+  levels.reserve(found.size());
+  for (CascadeTable& level : found) levels.push_back(level.view());
+  attention.plan_cascade(shape, levels, options, stream);
+}
+
 }  // namespace quire

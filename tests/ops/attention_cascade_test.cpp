@@ -2,9 +2,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "quire/cascade.h"
 #include "support/cascade_case.h"
 #include "support/test_device.h"
 
@@ -109,6 +113,50 @@ TEST(AttentionCascade, OnePlanAfterTheOther) {
   synchronize(test_device());
   expect_near({flat_out.values(), flat_lse.values()}, batch.reference(), flat);
   expect_near({out.values(), lse.values()}, other.reference(), three_levels("").base);
+}
+
+// Without levels: those of the pool that the pages are from.
+TEST(AttentionCascade, LevelsOfAPool) {
+  constexpr int kPages = 32, kPageSize = 16;
+  const AttentionShape shape{.num_qo_heads = 4,
+                             .num_kv_heads = 2,
+                             .head_dim_qk = 64,
+                             .head_dim_vo = 64,
+                             .page_size = kPageSize,
+                             .q_dtype = DType::f16,
+                             .kv_dtype = DType::f16,
+                             .o_dtype = DType::f16};
+  KvPool pool(kPages, kPageSize);
+  std::vector<std::int32_t> tokens(70);
+  std::iota(tokens.begin(), tokens.end(), 0);
+  std::vector<SequenceId> ids{pool.allocate()};
+  pool.append(ids[0], tokens);
+  pool.cache_prefix(ids[0]);
+  tokens.back() = 1000;
+  ids.push_back(pool.allocate(tokens));
+  pool.append(ids[1], std::span(tokens).subspan(pool.num_cached_tokens(ids[1])));
+  const std::vector<std::int32_t> qo_indptr{0, 1, 2};
+  const auto q = TestTensor::random({2, 4, 64}, DType::f16, 1);
+  const auto k = TestTensor::random({kPages, kPageSize, 2, 64}, DType::f16, 2);
+  const auto v = TestTensor::random({kPages, kPageSize, 2, 64}, DType::f16, 3);
+
+  const KvPool::Table table = pool.table(ids);
+  const CascadeSearch search{.min_shared_tokens = 32};
+  std::vector<CascadeTable> found = find_cascade(qo_indptr, table, kPageSize, search);
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_EQ(found[0].table.indices.size(), 4u);
+  std::vector<CascadeLevel> levels{found[0].view(), found[1].view()};
+  BatchAttention given(test_device()), searched(test_device());
+  given.plan_cascade(shape, levels);
+  plan_cascade(searched, shape, qo_indptr, table, {}, search);
+  EXPECT_EQ(given.workspace_bytes(), searched.workspace_bytes());
+  const auto out = TestTensor::poisoned({2, 4, 64}, DType::f16);
+  const auto other = TestTensor::poisoned({2, 4, 64}, DType::f16);
+  given.run(q, {k, v}, out);
+  searched.run(q, {k, v}, other);
+  synchronize(test_device());
+  EXPECT_EQ(out.raw(), other.raw());
+  for (const double x : out.values()) EXPECT_TRUE(std::isfinite(x));
 }
 
 }  // namespace

@@ -64,6 +64,11 @@ def test_cascade_is_attention_over_whole_requests(close, qo_len, max_levels):
     expected = batch.expected(causal=True)
     close(out, expected[0], 1e-5)
     close(lse, expected[1], 1e-5)
+    given = {"table": batch.table, "min_shared_tokens": 8, "max_levels": max_levels}
+    found = quire.BatchAttention()
+    found.plan_cascade(qo_indptr=batch.qo_indptr, **given, **KIND)
+    assert found.workspace_bytes == engine.workspace_bytes
+    np.testing.assert_array_equal(found.run(batch.q, batch.k, batch.v, causal=True), out)
 
 
 def test_levels_of_a_pool():
@@ -82,6 +87,9 @@ def test_bad_levels():
         engine.plan_cascade([batch.levels()[0][:3]], **KIND)
     with pytest.raises(ValueError, match="levels: got none"):
         engine.plan_cascade([], **KIND)
+    for wrong in ({}, {"table": batch.table}, {"qo_indptr": batch.qo_indptr}):
+        with pytest.raises(ValueError, match="levels: expected levels, or qo_indptr and table"):
+            engine.plan_cascade(**wrong, **KIND)
     with pytest.raises(NotImplementedError, match="window_left: got 3"):
         engine.plan_cascade(batch.levels(), window_left=3, **KIND)
     with pytest.raises(ValueError, match="max_levels: got 0"):
