@@ -13,62 +13,19 @@
 
 #include "attention/attention_decode_lookup.h"
 #include "attention/attention_decode_merge.h"
+#include "attention/attention_decode_prefetch.h"
 #include "attention/attention_decode_reader.h"
 #include "tile/cp_async.h"
+#include "tile/launch_order.h"
 
 namespace quire::kernels {
 
-// The worker that a block is. Plans lay the workers along a line, one KV head after the other; here
-// neighbouring blocks, which keep pace with each other, get those at the same place of every head.
-// So all heads of a page are read at about the same time, and its rows of memory are opened once.
-inline int decode_worker(const AttentionDecodeParams& params, int block) {
-  const int heads = params.attention.num_kv_heads, per_head = params.workers_per_head;
-  if (block >= per_head * heads) return block;
-  const int place = static_cast<int>(static_cast<u32>(block) / static_cast<u32>(heads));
-  return (block - place * heads) * per_head + place;
-}
-
-// Where an item's tokens are takes four loads that depend on each other. Most of what they read is
-// asked for at once, so that they find it in L2: a line of 128 bytes a lane, an array a warp.
-inline void prefetch_metadata(const AttentionParams& p, int worker) {
-  constexpr int kLineInts = 32;
-  const int first = tile::lane_index() * kLineInts;
-  const auto prefetch = [first](const i32* array, int count) {
-    if (array && first < count) tile::prefetch_to_l2(array + first);
-  };
-  switch (tile::warp_index()) {
-    case 0: {
-      // Blocks have about as many items each; a wrong guess, or one that runs over, does no harm.
-      const u32 num_items = static_cast<u32>(p.num_items);
-      const u32 guess = static_cast<u32>(worker) * num_items / static_cast<u32>(p.num_workers);
-      const u32 item = guess + 4 * static_cast<u32>(tile::lane_index()) - 4;
-      if (tile::lane_index() < 4 && item < num_items) tile::prefetch_to_l2(p.items + item);
-      return;
-    }
-    case 1:
-      prefetch(p.qo_indptr, p.batch_size + 1);
-      return prefetch(p.kv_lens, p.batch_size);
-    case 2:
-      prefetch(p.kv_indptr, p.batch_size + 1);
-      return prefetch(p.kv_indices, p.num_indices);
-    default:
-      return;
-  }
-}
-
+// The items [begin, begin + count) of the block.
 template <AttentionConfig c>
-__forceinline__ void attention_decode(const AttentionDecodeParams& params) {
-  static_assert(decode_config_valid(c));
+__forceinline__ void decode_items(const AttentionDecodeParams& params, int begin, int count) {
   constexpr DecodeLayout kLayout = decode_layout(c);
   const AttentionParams& p = params.attention;
   const DecodeSmem<c> smem{tile::shared_memory()};
-  const int worker = decode_worker(params, tile::block_index());
-  prefetch_metadata(p, worker);
-  const i32* ends = p.worker_indptr + worker;
-  const int begin = tile::min_of(tile::max_of(ends[0], 0), p.num_items);
-  const int count = tile::min_of(tile::max_of(ends[1], 0), p.num_items) - begin;
-  if (count <= 0) return;
-
   const int warp = tile::warp_index();
   const bool computes = warp < kLayout.warps;
   DecodeLookUp<c> look_up{p, smem, begin, count};
@@ -115,6 +72,24 @@ __forceinline__ void attention_decode(const AttentionDecodeParams& params) {
     if (!computes) look_up.step(n);
     merge.finish(item, state);
   }
+}
+
+template <AttentionConfig c>
+__forceinline__ void attention_decode(const AttentionDecodeParams& params) {
+  static_assert(decode_config_valid(c));
+  const AttentionParams& p = params.attention;
+  const int worker = decode_worker(params, tile::block_index());
+  prefetch_first_item<c>(params, worker);
+  if (!params.beside) {
+    tile::wait_for_kernels_before();
+    tile::let_next_kernel_start();
+  }
+  const i32* ends = p.worker_indptr + worker;
+  const int begin = tile::min_of(tile::max_of(ends[0], 0), p.num_items);
+  const int count = tile::min_of(tile::max_of(ends[1], 0), p.num_items) - begin;
+  if (count > 0) decode_items<c>(params, begin, count);
+  // Who waits for this kernel waits for the one beside it too. The next one does not start before.
+  if (params.beside) tile::wait_for_kernels_before();
 }
 
 }  // namespace quire::kernels

@@ -14,6 +14,9 @@ struct AttentionDecodeParams {
   i32 copy_shift;
   i32 evict_first;       // K and V leave L2 before everything else: better while they are few
   i32 workers_per_head;  // num_workers / num_kv_heads
+  // 1: the kernel before this one does other items of the same plan. The two share the GPU, and
+  // this one starts when all blocks of that one have.
+  i32 beside;
   // The rest is for c.boxes: a box is all columns of 2^copy_shift tokens of a page and head.
   // 128 bytes of a row | rows of a page | 128 bytes each | KV heads | pages; 128-byte swizzle.
   // Ragged k and v are one page of total_kv rows.

@@ -25,7 +25,8 @@ struct KernelSpec {
   std::string params_type;  // in quire::kernels: "NormParams"
   int threads_per_block = 128;
   int min_blocks_per_sm = 1;
-  int cluster_blocks = 1;  // neighbours in the grid's first dimension; more need sm_90
+  bool orders_itself = false;  // the function waits for the kernels before it (tile/launch_order.h)
+  int cluster_blocks = 1;      // neighbours in the grid's first dimension; more need sm_90
   std::size_t dynamic_smem_bytes = 0;
   std::vector<VirtualHeader> extra_headers = {};  // part of the cache key
 };

@@ -34,5 +34,18 @@ TEST_F(AsyncCopies, GroupsLandInOrderAndInvalidChunksAreZero) {
   }
 }
 
+TEST_F(AsyncCopies, LoadsPastL1) {
+  constexpr int kThreads = 5, kCount = 4 * kThreads;
+  const TestTensor a = TestTensor::random({kCount}, DType::f32, 1);
+  const TestTensor out = TestTensor::poisoned({3, kCount}, DType::f32);
+  run_primitive({.header = "async_copies.cuh",
+                 .function = "load_past_l1",
+                 .params = {.a = a.view().data, .out = out.view().data},
+                 .threads = kThreads});
+  const std::vector<double> got = out.values(), expected = a.values();
+  for (std::size_t i = 0; i < got.size(); ++i) EXPECT_EQ(got[i], expected[i % kCount]);
+  EXPECT_TRUE(out.guards_intact());
+}
+
 }  // namespace
 }  // namespace quire::test

@@ -67,6 +67,12 @@ TEST(GenerateSource, IsOneIncludeOneConfigOneEntry) {
             "}\n");
 }
 
+TEST(GenerateSource, LeavesTheOrderToKernelsThatSeeToIt) {
+  const KernelSpec spec{.name = "merge", .function = "merge", .orders_itself = true};
+  EXPECT_NE(generate_source(spec).find("params) {\n  quire::kernels::merge<kConfig>(params);\n}"),
+            std::string::npos);
+}
+
 TEST(GenerateSource, NamesTheSizeOfClusters) {
   const KernelSpec spec{.name = "sample", .threads_per_block = 512, .cluster_blocks = 8};
   EXPECT_NE(generate_source(spec).find("void __cluster_dims__(8, 1, 1) __launch_bounds__(512, 1) "),

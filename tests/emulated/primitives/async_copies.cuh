@@ -3,6 +3,7 @@
 
 #include "primitive_types.h"
 #include "tile/cp_async.h"
+#include "tile/uncached.h"
 
 namespace quire::kernels {
 
@@ -29,6 +30,22 @@ void copy_in_groups(const PrimitiveParams& p) {
     for (int i = 0; i < 16; ++i) {
       static_cast<u8*>(p.out)[16 * neighbour + i] = smem[16 * neighbour + i];
     }
+  }
+}
+
+// out f32 [3, 4 * threads] = a: four at once, one by one, and as integers.
+template <PrimitiveConfig c>
+void load_past_l1(const PrimitiveParams& p) {
+  const auto* a = static_cast<const float*>(p.a);
+  auto* out = static_cast<float*>(p.out);
+  const int first = 4 * tile::thread_index(), count = 4 * tile::num_threads();
+  float four[4];
+  tile::load_uncached(four, a + first);
+  for (int i = first; i < first + 4; ++i) {
+    out[i] = four[i - first];
+    out[count + i] = tile::load_uncached(a + i);
+    reinterpret_cast<int*>(out)[2 * count + i] =
+        tile::load_uncached(reinterpret_cast<const int*>(a) + i);
   }
 }
 
