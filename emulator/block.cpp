@@ -46,8 +46,12 @@ void Block::prepare(const GridLaunch& launch, int block_x, int block_y) {
   for (std::size_t i = 0; i < num_threads; ++i) {
     Lane& lane = *lanes_[i];
     lane.index = static_cast<int>(i);
-    lane.position = {lane.index % launch.threads, launch.threads,
-                     block_x + lane.index / launch.threads, block_y, launch.grid_x};
+    lane.position = {lane.index % launch.threads,
+                     launch.threads,
+                     block_x + lane.index / launch.threads,
+                     block_y,
+                     launch.grid_x,
+                     launch.grid_y};
     lane.copies.clear();
     lane.finished = false;
     lane.waits = false;

@@ -19,7 +19,7 @@ constexpr Site here(const char* file = __builtin_FILE(), int line = __builtin_LI
 
 struct Position {
   int thread, num_threads;
-  int block, block_y, num_blocks;
+  int block, block_y, num_blocks, num_blocks_y;
 };
 [[gnu::const]] const Position& position();  // the same for the whole life of a fiber
 

@@ -19,6 +19,7 @@ inline int num_threads() { return emulator::position().num_threads; }
 inline int block_index() { return emulator::position().block; }
 inline int block_index_y() { return emulator::position().block_y; }
 inline int num_blocks() { return emulator::position().num_blocks; }
+inline int num_blocks_y() { return emulator::position().num_blocks_y; }
 
 inline u8* shared_memory() { return emulator::shared_memory(); }
 

@@ -1,10 +1,9 @@
 // Joins the partial results of split KV (Dao et al. 2023, "Flash-Decoding"), and those of the
 // levels of a cascade.
 //
-// Grid:   any number by ceil(tile_rows / 4).
-// Block:  4 warps; warp w of block (i, j) joins row 4 j + w of items i, i + grid, …; in a cascade
-// of
-//         num_levels items at a time.
+// Grid:   any numbers.
+// Block:  4 warps; warp w of block (i, j) of an n by m grid joins rows 4 j + w, 4 (j + m) + w, … of
+//         items i, i + n, …; in a cascade of num_levels items at a time.
 // Smem:   none.
 // Output: out and lse of every row of every item; 0 and -inf where an item has no parts, NaN where
 //         it has -1. Without softmax: the sum of the parts.
@@ -12,10 +11,12 @@
 #pragma once
 
 #include "attention/output_row.h"
+#include "tile/launch_order.h"
+#include "tile/uncached.h"
 
 namespace quire::kernels {
 
-constexpr int kMergeThreads = 128;
+constexpr int kMergeThreads = 128, kMergeWarps = kMergeThreads / tile::kWarpSize;
 
 inline i64 partial_row_of(const MergeItem& item, int part, int row) {
   return item.partial_row + static_cast<i64>(part) * item.part_stride + row;
@@ -30,90 +31,121 @@ inline bool parts_fit(const AttentionParams& p, const MergeItem& item, int num_r
          partial_row_of(item, item.num_parts - 1, num_rows) <= p.num_partial_rows;
 }
 
-// lse of row `row` of the items over all their parts, base 2. Every lane gets it.
-inline float joined_lse(const AttentionParams& p, const MergeItem* items, int row) {
-  float m = tile::kNegInf;
-#pragma unroll 1
-  for (int l = 0; l < p.num_levels; ++l) {
-    const MergeItem item = items[l];
-    for (int s = tile::lane_index(); s < item.num_parts; s += 32) {
-      m = tile::max_f32(m, p.partial_lse[partial_row_of(item, s, row)]);
-    }
-  }
-  m = tile::warp::max<32>(m);
-  if (m == tile::kNegInf) return m;
-  float sum = 0.f;
-#pragma unroll 1
-  for (int l = 0; l < p.num_levels; ++l) {
-    const MergeItem item = items[l];
-    for (int s = tile::lane_index(); s < item.num_parts; s += 32) {
-      sum += tile::exp2_approx(p.partial_lse[partial_row_of(item, s, row)] - m);
-    }
-  }
-  return m + tile::log2_approx(tile::warp::sum<32>(sum));
-}
+// The items of a tile, and what its rows are.
+struct MergeTile {
+  const MergeItem* items;  // [num_levels]
+  MergeItem first;         // of them; without rows where any points nowhere
+  i64 first_token;         // row of q of the request's token 0
+};
 
-// Adds eight columns of the row's parts in one item. Unrolled, the kernel takes 72 registers,
-// not 56.
-template <AttentionConfig c>
-inline void add_parts(const AttentionParams& p, const MergeItem& item, int row, int col, float lse,
-                      float (&o)[8]) {
-#pragma unroll 1
-  for (int s = 0; s < item.num_parts; ++s) {
-    const i64 part = partial_row_of(item, s, row);
-    float weight = 1.f;
-    if constexpr (c.softmax) weight = tile::exp2_approx(p.partial_lse[part] - lse);
-    if (weight == 0.f) continue;  // an empty part
-    float low[4], high[4];
-    tile::load<4>(low, p.partial_o + part * c.head_dim_vo + col);
-    tile::load<4>(high, p.partial_o + part * c.head_dim_vo + col + 4);
-#pragma unroll
-    for (int x = 0; x < 4; ++x) {
-      o[x] += weight * low[x];
-      o[x + 4] += weight * high[x];
-    }
-  }
-}
-
-// items: [num_levels], of the same rows.
-template <AttentionConfig c>
-inline void merge_rows(const AttentionParams& p, const MergeItem* items) {
-  const MergeItem item = items[0];
+inline MergeTile find_tile(const AttentionParams& p, int index) {
+  MergeTile t{p.merges + static_cast<i64>(index) * p.num_levels, {}, 0};
+  const MergeItem item = *t.items;
   if (static_cast<u32>(item.request) >= static_cast<u32>(p.batch_size) ||
       static_cast<u32>(item.kv_head) >= static_cast<u32>(p.num_kv_heads) || item.q_begin < 0) {
-    return;
+    return t;
   }
 #pragma unroll 1
   for (int l = 0; l < p.num_levels; ++l) {
-    if (!parts_fit(p, items[l], item.num_rows)) return;
+    if (!parts_fit(p, t.items[l], item.num_rows)) return t;
   }
-  const int row = tile::block_index_y() * (kMergeThreads / 32) + tile::warp_index();
-  if (row >= item.num_rows) return;
-  const i64 packed = static_cast<i64>(item.q_begin) + row;
-  const i64 token = p.qo_indptr[item.request] + packed / p.group_size;
-  if (token < 0 || token >= p.total_q) return;
-  const i64 head = item.kv_head * p.group_size + packed % p.group_size;
-  float lse = item.num_parts < 0 ? tile::kNan : 0.f;
-  if (c.softmax && item.num_parts >= 0) lse = joined_lse(p, items, row);
-  for (int col = 8 * tile::lane_index(); col < c.head_dim_vo; col += 8 * 32) {
-    float o[8] = {};
-    if (item.num_parts < 0) {
-#pragma unroll
-      for (int x = 0; x < 8; ++x) o[x] = lse;
-    }
+  t.first = item;
+  t.first_token = p.qo_indptr[item.request];
+  return t;
+}
+
+// Of num_cols columns of a row: what has been added up, relative to 2^m.
+template <int num_cols>
+struct MergeState {
+  float m = tile::kNegInf, sum = 0.f, o[num_cols] = {};
+};
+
+// Adds the row's parts in one item. The loads of kBatch parts are under way together: what a merge
+// takes is the time of loads.
+template <AttentionConfig c, int num_cols>
+inline void add_parts(const AttentionParams& p, const MergeItem& item, int row, int col,
+                      MergeState<num_cols>& state) {
+  constexpr int kBatch = 32 / num_cols;
 #pragma unroll 1
-    for (int l = 0; lse > tile::kNegInf && l < p.num_levels; ++l) {
-      add_parts<c>(p, items[l], row, col, lse, o);
+  for (int s = 0; s < item.num_parts; s += kBatch) {
+    float o[kBatch][num_cols], lse[kBatch];
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      lse[i] = tile::kNegInf;
+      if (s + i >= item.num_parts) continue;
+      const i64 part = partial_row_of(item, s + i, row);
+      lse[i] = c.softmax ? tile::load_uncached(p.partial_lse + part) : 0.f;
+      tile::load_uncached(o[i], p.partial_o + part * c.head_dim_vo + col);
     }
-    write_output_row<c>(p, token, head, col, o, lse, 1.f);
+    float m = state.m;
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) m = tile::max_f32(m, lse[i]);
+    const float offset = m == tile::kNegInf ? 0.f : m;
+    const float keep = tile::exp2_approx(state.m - offset);
+    state.sum *= keep;
+#pragma unroll
+    for (int x = 0; x < num_cols; ++x) state.o[x] *= keep;
+    state.m = m;
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const float weight = tile::exp2_approx(lse[i] - offset);
+      if (weight == 0.f) continue;  // an empty part, or none
+      state.sum += weight;
+#pragma unroll
+      for (int x = 0; x < num_cols; ++x) state.o[x] += weight * o[i][x];
+    }
   }
 }
 
+// Without writing it where it is for practice.
+template <AttentionConfig c>
+inline void merge_row(const AttentionParams& p, const MergeTile& t, int row, bool practice) {
+  constexpr int kCols = c.head_dim_vo <= 128 ? 4 : 8;
+  const i64 packed = static_cast<i64>(t.first.q_begin) + row;
+  const i64 token = t.first_token + packed / p.group_size;
+  if (token < 0 || token >= p.total_q) return;
+  const i64 head = t.first.kv_head * p.group_size + packed % p.group_size;
+  for (int col = kCols * tile::lane_index(); col < c.head_dim_vo; col += kCols * tile::kWarpSize) {
+    MergeState<kCols> state;
+    add_parts<c>(p, t.first, row, col, state);
+#pragma unroll 1
+    for (int l = 1; l < p.num_levels; ++l) add_parts<c>(p, t.items[l], row, col, state);
+    if (practice) continue;
+    float lse = state.sum == 0.f ? tile::kNegInf : state.m + tile::log2_approx(state.sum);
+    float o_scale = !c.softmax ? 1.f : state.sum == 0.f ? 0.f : 1.f / state.sum;
+    if (t.first.num_parts < 0) lse = o_scale = tile::kNan;
+    write_output_row<c>(p, token, head, col, state.o, lse, o_scale);
+  }
+}
+
+// The plan's arrays are older than the kernel before this one, and that had seen them when it let
+// this one start: they are read while it ends. So are partial results, whatever they are yet, for
+// practice: after a long kernel instructions come from memory too, which takes longer than a merge.
 template <AttentionConfig c>
 inline void attention_merge(const AttentionParams& p) {
+  const int stride = tile::num_blocks_y() * kMergeWarps;
+  const int first_row = tile::block_index_y() * kMergeWarps + tile::warp_index();
   const int count = tile::min_of(*p.merge_count, p.num_merges) / p.num_levels;
-  for (int i = tile::block_index(); i < count; i += tile::num_blocks()) {
-    merge_rows<c>(p, p.merges + static_cast<i64>(i) * p.num_levels);
+  int index = tile::block_index();
+  MergeTile t{};
+  if (index < count) t = find_tile(p, index);
+#pragma unroll 1
+  for (bool practice = true;; practice = false) {
+    if (!practice) {
+      tile::wait_for_kernels_before();
+      tile::let_next_kernel_start();
+    }
+    while (index < count) {
+#pragma unroll 1
+      for (int row = first_row; row < t.first.num_rows; row += stride) {
+        merge_row<c>(p, t, row, practice);
+        if (practice) break;
+      }
+      if (practice) break;
+      index += tile::num_blocks();
+      if (index < count) t = find_tile(p, index);
+    }
+    if (!practice) break;
   }
 }
 

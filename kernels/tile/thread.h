@@ -20,6 +20,7 @@ inline int num_threads() { return static_cast<int>(blockDim.x); }
 inline int block_index() { return static_cast<int>(blockIdx.x); }
 inline int block_index_y() { return static_cast<int>(blockIdx.y); }
 inline int num_blocks() { return static_cast<int>(gridDim.x); }
+inline int num_blocks_y() { return static_cast<int>(gridDim.y); }
 
 // The block's dynamic shared memory, aligned to 1024 bytes.
 inline u8* shared_memory() {

@@ -5,9 +5,9 @@
 
 namespace quire {
 
-// Tokens, of plans whose results do not depend on the batch. Long enough that a merge is little
-// beside a part, short enough that 100,000 tokens keep a GPU busy.
-inline constexpr int kBatchInvariantSplit = 1024;
+// Tokens, of plans whose results do not depend on the batch. Long enough that a part's start and
+// end and the merge are little beside it, short enough that 50,000 tokens keep a GPU busy.
+inline constexpr int kBatchInvariantSplit = 2048;
 // The packed rows of a request, mean and most, that kernel and tile are chosen for: those of decode
 // and prefill alike.
 inline constexpr double kBatchInvariantRows = 64;

@@ -8,7 +8,7 @@ class Threads : public PrimitiveTest {};
 
 TEST_F(Threads, KnowTheirPlaces) {
   constexpr int kThreads = 70, kGridX = 3, kGridY = 2;  // the last warp is not full
-  const TestTensor out = TestTensor::poisoned({kGridY, kGridX, kThreads, 8}, DType::i32);
+  const TestTensor out = TestTensor::poisoned({kGridY, kGridX, kThreads, 9}, DType::i32);
   run_primitive({.header = "threads.cuh",
                  .function = "thread_places",
                  .params = {.out = out.view().data},
@@ -21,8 +21,8 @@ TEST_F(Threads, KnowTheirPlaces) {
   for (int y = 0; y < kGridY; ++y) {
     for (int x = 0; x < kGridX; ++x) {
       for (int thread = 0; thread < kThreads; ++thread) {
-        for (const int expected :
-             {thread, thread % 32, thread / 32, kThreads, x, y, kGridX, /*misalignment*/ 0}) {
+        for (const int expected : {thread, thread % 32, thread / 32, kThreads, x, y, kGridX, kGridY,
+                                   /*misalignment*/ 0}) {
           ASSERT_EQ(got[at], expected) << "element " << at;
           ++at;
         }

@@ -6,11 +6,11 @@
 
 namespace quire::kernels {
 
-// out [num_blocks_y, num_blocks, num_threads, 8]: what a thread sees of its place.
+// out [num_blocks_y, num_blocks, num_threads, 9]: what a thread sees of its place.
 template <PrimitiveConfig c>
 void thread_places(const PrimitiveParams& p) {
   const int block = tile::block_index_y() * tile::num_blocks() + tile::block_index();
-  i32* out = static_cast<i32*>(p.out) + 8 * (block * tile::num_threads() + tile::thread_index());
+  i32* out = static_cast<i32*>(p.out) + 9 * (block * tile::num_threads() + tile::thread_index());
   out[0] = tile::thread_index();
   out[1] = tile::lane_index();
   out[2] = tile::warp_index();
@@ -18,7 +18,8 @@ void thread_places(const PrimitiveParams& p) {
   out[4] = tile::block_index();
   out[5] = tile::block_index_y();
   out[6] = tile::num_blocks();
-  out[7] = static_cast<int>(reinterpret_cast<u64>(tile::shared_memory()) % 128);
+  out[7] = tile::num_blocks_y();
+  out[8] = static_cast<int>(reinterpret_cast<u64>(tile::shared_memory()) % 128);
 }
 
 // out [rounds, threads]: n rounds of handing a number to the next thread through shared memory.
