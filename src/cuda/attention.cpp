@@ -2,13 +2,14 @@
 
 #include <algorithm>
 #include <climits>
+#include <optional>
 
 #include "attention/page_check_types.h"
 #include "core/env.h"
 #include "cuda/attention_decode.h"
 #include "cuda/attention_kv_boxes.h"
 #include "cuda/attention_sm90.h"
-#include "cuda/attention_variant.h"
+#include "cuda/attention_specs.h"
 #include "quire/error.h"
 
 namespace quire::cuda {
@@ -19,99 +20,9 @@ using kernels::AttentionKernel;
 using kernels::AttentionParams;
 using kernels::DType;
 
-constexpr int kMergeThreads = 128;  // as attention_merge.cuh
 // Of the L2 cache, for K and V that items share: the rest is for q, out and the next in turn.
 constexpr double kCacheShare = 0.3;
 constexpr int kSmallestSmemBytes = 99 * 1024;  // a block's limit on sm_86, sm_89 and sm_120
-
-// An fp8 cache is held in registers on its way to shared memory. Without a bound NVRTC takes 206 at
-// head_dim 128, where 167 do: three blocks a multiprocessor, as many as shared memory holds. Others
-// of four warps take 130, where 128 do and let a fourth block in.
-int min_blocks_per_sm(const AttentionConfig& config) {
-  const bool sm80_decode = config.kernel == AttentionKernel::sm80 && config.tile_q == 16;
-  if (!sm80_decode) return 1;
-  if (kernels::is_fp8(config.kv_dtype)) return 3;
-  return config.warps_kv == 4 ? 4 : 1;
-}
-
-const char* kernel_name(AttentionKernel kernel) {
-  switch (kernel) {
-    case AttentionKernel::sm90:
-      return "attention_sm90";
-    case AttentionKernel::decode:
-      return "attention_decode";
-    default:
-      return "attention_sm80";
-  }
-}
-
-const char* params_type(AttentionKernel kernel) {
-  switch (kernel) {
-    case AttentionKernel::sm90:
-      return "AttentionSm90Params";
-    case AttentionKernel::decode:
-      return "AttentionDecodeParams";
-    default:
-      return "AttentionParams";
-  }
-}
-
-jit::KernelSpec attention_spec(const AttentionConfig& config,
-                               const AttentionVariant* variant = nullptr) {
-  const std::string name = kernel_name(config.kernel);
-  jit::KernelSpec spec{
-      .name = name,
-      .header = "attention/" + name + ".cuh",
-      .function = name,
-      .config_type = "AttentionConfig",
-      .config = jit::config_literal(config),
-      .params_type = params_type(config.kernel),
-      .threads_per_block = attention_threads(config),
-      .min_blocks_per_sm = min_blocks_per_sm(config),
-      .dynamic_smem_bytes = static_cast<std::size_t>(attention_smem_bytes(config))};
-  if (variant) add_variant(spec, *variant);
-  return spec;
-}
-
-// The merge does not depend on the tile: one kernel serves all of them.
-jit::KernelSpec merge_spec(const AttentionConfig& config) {
-  const AttentionConfig c{.q_dtype = config.q_dtype,
-                          .kv_dtype = config.kv_dtype,
-                          .o_dtype = config.o_dtype,
-                          .head_dim_vo = config.head_dim_vo,
-                          .aligned = config.aligned,
-                          .softmax = config.softmax};
-  return {.name = "attention_merge",
-          .header = "attention/attention_merge.cuh",
-          .function = "attention_merge",
-          .config_type = "AttentionConfig",
-          .config = jit::config_literal(c),
-          .params_type = "AttentionParams",
-          .threads_per_block = kMergeThreads};
-}
-
-jit::KernelSpec page_check_spec() {
-  const kernels::PageCheckConfig config;
-  return {.name = "page_check",
-          .header = "attention/page_check.cuh",
-          .function = "page_check",
-          .config_type = "PageCheckConfig",
-          .config = jit::config_literal(config),
-          .params_type = "PageCheckParams",
-          .threads_per_block = config.threads};
-}
-
-jit::KernelSpec plan_spec() {
-  const kernels::AttentionPlanConfig config;
-  return {.name = "attention_plan",
-          .header = "attention/attention_plan.cuh",
-          .function = "attention_plan",
-          .config_type = "AttentionPlanConfig",
-          .config = jit::config_literal(config),
-          .params_type = "AttentionPlanParams",
-          .threads_per_block = config.threads,
-          .dynamic_smem_bytes = static_cast<std::size_t>(kernels::plan_smem_bytes(config))};
-}
 
 // Whether the copy engine can describe what the kernel wants of it.
 bool boxes_fit(AttentionKernel kernel, const AttentionParams& params) {
@@ -119,13 +30,71 @@ bool boxes_fit(AttentionKernel kernel, const AttentionParams& params) {
                                            : boxes_can_describe(params);
 }
 
-AttentionConfig fitting_config(const DeviceLimits& limits, const AttentionDemand& demand) {
+std::optional<AttentionConfig> fitting_config(const DeviceLimits& limits,
+                                              const AttentionDemand& demand) {
   for (const AttentionChoice& choice : attention_choices(demand)) {
     if (attention_smem_bytes(choice.config) <= limits.max_smem_per_block) return choice.config;
   }
-  throw Error(ErrorCode::not_implemented,
-              "attention: no kernel fits head_dim, rows and the shared memory of " + limits.name +
-                  (env::get("QUIRE_FORCE_KERNEL") ? ", or QUIRE_FORCE_KERNEL leaves none" : ""));
+  return {};
+}
+
+// A kernel, compiled and loaded, and the one that merges for it.
+AttentionTarget target_of(int device_index, const AttentionConfig& config,
+                          const AttentionDemand& demand, const AttentionVariant* variant) {
+  const DeviceLimits& limits = device_limits(device_index);
+  const Kernel& kernel = get_kernel(attention_spec(config, variant), device_index);
+  const bool merges_itself = config.kernel == AttentionKernel::decode;
+  if (!merges_itself) get_kernel(merge_spec(config), device_index);
+  const int token_bytes =
+      (config.head_dim_qk + config.head_dim_vo) * kernels::size_bytes(config.kv_dtype);
+  return {.config = config,
+          .tile = {.num_workers = limits.num_sms * max_blocks_per_sm(kernel),
+                   .tile_q = attention_tile_rows(config, demand.group_size),
+                   .tile_kv = config.tile_kv,
+                   .cached_tokens =
+                       static_cast<std::int64_t>(limits.l2_bytes * kCacheShare) / token_bytes,
+                   .merges_itself = merges_itself},
+          .few = {}};
+}
+
+// What the planner must know of a decode kernel beside attention_sm90, whose tiles of 128 rows take
+// 12 to 16 ns for a token on an H100, and 19 with 192 rows that are gathered. 64 of its 132
+// multiprocessors read boxes as fast as memory allows; more only lengthen the queues that both
+// kernels wait in: 128 tokens on 8,192 others and 6,000 rows on 7,000 take 1578 us with 64, 1646
+// with 72. Gathering takes more of them.
+plan::FewRowsTile few_rows_tile(const AttentionConfig& few, const AttentionConfig& many) {
+  plan::FewRowsTile tile{.tile_q = few.tile_q, .tile_kv = few.tile_kv};
+  if (few.boxes) {
+    tile.token_cost = 0.85;
+    tile.most_workers = 0.49;
+  } else {
+    tile.token_cost = 0.87 * 192 / many.tile_q;
+    tile.many_start = 800;
+    tile.most_workers = 0.67;
+  }
+  return tile;
+}
+
+// Where the decode kernel can start beside attention_sm90, one for single tokens and one for the
+// rest.
+std::optional<AttentionTarget> target_of_two(int device_index, const AttentionDemand& demand) {
+  const DeviceLimits& limits = device_limits(device_index);
+  if (demand.mean_long_rows == 0 || !limits.has_early_starts) return {};
+  AttentionDemand of_many = demand, of_few = demand;
+  of_many.mean_packed_rows = demand.mean_long_rows;
+  of_few.mean_packed_rows = of_few.max_packed_rows = demand.group_size;
+  const auto many = fitting_config(limits, of_many), few = fitting_config(limits, of_few);
+  if (!many || many->kernel != AttentionKernel::sm90) return {};
+  if (!few || few->kernel != AttentionKernel::decode) return {};
+  // Where rows of 64 columns are gathered two kernels are no faster (H100).
+  if (!many->boxes && many->head_dim_qk < 128) return {};
+  AttentionTarget target = target_of(device_index, *many, demand, nullptr);
+  const Kernel& kernel = get_kernel(attention_spec(*few), device_index);
+  // Both lists of workers are one block a multiprocessor.
+  if (target.tile.num_workers != limits.num_sms || max_blocks_per_sm(kernel) != 1) return {};
+  target.few = *few;
+  target.tile.few = few_rows_tile(*few, *many);
+  return target;
 }
 
 }  // namespace
@@ -142,20 +111,14 @@ AttentionTarget attention_target(int device_index, AttentionDemand demand,
                                                 ", expected compute capability 8.0 or later");
   }
   demand.shape.aligned = true;
-  AttentionTarget target;
-  target.config = fitting_config(limits, demand);
-  const Kernel& kernel = get_kernel(attention_spec(target.config, variant), device_index);
-  const bool merges_itself = target.config.kernel == AttentionKernel::decode;
-  if (!merges_itself) get_kernel(merge_spec(target.config), device_index);
-  const int token_bytes = (target.config.head_dim_qk + target.config.head_dim_vo) *
-                          kernels::size_bytes(target.config.kv_dtype);
-  target.tile = {
-      .num_workers = limits.num_sms * max_blocks_per_sm(kernel),
-      .tile_q = attention_tile_rows(target.config, demand.group_size),
-      .tile_kv = target.config.tile_kv,
-      .cached_tokens = static_cast<std::int64_t>(limits.l2_bytes * kCacheShare) / token_bytes,
-      .merges_itself = merges_itself};
-  return target;
+  if (const auto two = target_of_two(device_index, demand)) return *two;
+  const std::optional<AttentionConfig> config = fitting_config(limits, demand);
+  if (!config) {
+    throw Error(ErrorCode::not_implemented,
+                "attention: no kernel fits head_dim, rows and the shared memory of " + limits.name +
+                    (env::get("QUIRE_FORCE_KERNEL") ? ", or QUIRE_FORCE_KERNEL leaves none" : ""));
+  }
+  return target_of(device_index, *config, demand, variant);
 }
 
 void prepare_attention_plan(int device_index) { get_kernel(plan_spec(), device_index); }
@@ -164,34 +127,62 @@ void attention_plan(int device_index, const kernels::AttentionPlanParams& params
   launch(get_kernel(plan_spec(), device_index), 1, 1, stream, params);
 }
 
-void attention(int device_index, const AttentionConfig& planned, bool aligned,
-               const AttentionVariant* variant, const AttentionParams& params, Stream stream) {
-  const bool as_planned = aligned && (!planned.boxes || boxes_fit(planned.kernel, params));
-  const AttentionConfig config = as_planned ? planned : row_attention(planned, aligned);
+namespace {
+
+// `planned` where it fits the tensors, else the kernel that takes any.
+AttentionConfig fitting(const AttentionConfig& planned, const AttentionKernels& kernels,
+                        const AttentionParams& params) {
+  const bool as_planned = kernels.aligned && (!planned.boxes || boxes_fit(planned.kernel, params));
+  return as_planned ? planned : row_attention(planned, kernels.aligned);
+}
+
+// The items of params.num_workers workers. beside: the launch before this one does other items of
+// the plan.
+void launch_items(int device_index, const AttentionConfig& config, const AttentionVariant* variant,
+                  const AttentionParams& params, bool beside, Stream stream) {
+  const Kernel& kernel = get_kernel(attention_spec(config, variant), device_index);
+  const auto num_workers = static_cast<unsigned>(params.num_workers);
+  const DeviceGuard guard(device_index);  // describing tensors takes a context
+  switch (config.kernel) {
+    case AttentionKernel::sm90:
+      return launch(kernel, num_workers, 1, stream, sm90_params(config, params));
+    case AttentionKernel::decode:
+      return launch(kernel, num_workers, 1, stream,
+                    decode_params(config, params, device_limits(device_index).l2_bytes, beside));
+    default:
+      return launch(kernel, num_workers, 1, stream, params);
+  }
+}
+
+}  // namespace
+
+void attention(int device_index, const AttentionKernels& kernels, const AttentionParams& params,
+               Stream stream) {
+  const AttentionConfig config = fitting(kernels.config, kernels, params);
   if (params.num_items > 0) {
-    const Kernel& kernel = get_kernel(attention_spec(config, variant), device_index);
-    const auto num_workers = static_cast<unsigned>(params.num_workers);
-    const DeviceGuard guard(device_index);  // describing tensors takes a context
-    switch (config.kernel) {
-      case AttentionKernel::sm90:
-        launch(kernel, num_workers, 1, stream, sm90_params(config, params));
-        break;
-      case AttentionKernel::decode:
-        launch(kernel, num_workers, 1, stream,
-               decode_params(config, params, device_limits(device_index).l2_bytes));
-        break;
-      default:
-        launch(kernel, num_workers, 1, stream, params);
+    AttentionParams part = params;
+    part.num_workers -= kernels.num_few_workers;
+    launch_items(device_index, config, kernels.variant, part, /*beside=*/false, stream);
+    if (kernels.num_few_workers > 0) {
+      part.worker_indptr += part.num_workers;
+      part.num_workers = kernels.num_few_workers;
+      launch_items(device_index, fitting(kernels.few, kernels, params), kernels.variant, part,
+                   /*beside=*/true, stream);
     }
   }
   if (params.num_merges > 0) {
     const Kernel& kernel = get_kernel(merge_spec(config), device_index);
+    // As many rows as the mean request has; blocks take several where a tile has more.
     constexpr int kRows = kMergeThreads / 32;
-    const auto row_blocks = static_cast<unsigned>((params.tile_rows + kRows - 1) / kRows);
+    const std::int64_t rows =
+        std::int64_t{params.total_q} * params.group_size / std::max(params.batch_size, 1);
+    const std::int64_t row_blocks =
+        (std::clamp<std::int64_t>(rows, 1, params.tile_rows) + kRows - 1) / kRows;
     // Few of the tiles that there is room for are split.
     const auto blocks = std::min<std::int64_t>(params.num_merges / params.num_levels,
                                                4 * std::int64_t{params.num_workers});
-    launch(kernel, static_cast<unsigned>(blocks), row_blocks, stream, params);
+    launch(kernel, static_cast<unsigned>(blocks), static_cast<unsigned>(row_blocks), stream,
+           params);
   }
 }
 

@@ -20,9 +20,20 @@ namespace quire::cuda {
 struct AttentionTarget {
   kernels::AttentionConfig config;  // kernel and tile filled in, for aligned rows
   plan::AttentionTile tile;         // num_workers = thread blocks resident on the device
+  kernels::AttentionConfig few;     // of the kernel that tile.few describes
 };
 
-// Chooses and compiles the kernels for a demand (its compute_major is filled in here). variant: of
+// The kernels that do a plan.
+struct AttentionKernels {
+  kernels::AttentionConfig config;  // of attention_target(), as the next
+  kernels::AttentionConfig few;
+  int num_few_workers = 0;  // the last of params.num_workers, which are few's
+  bool aligned = true;      // rows of q, k, v and out are 16-byte aligned
+  const AttentionVariant* variant = nullptr;
+};
+
+// Chooses and compiles the kernels for a demand (its compute_major is filled in here), two where
+// demand.mean_long_rows asks for it and both can run at once. variant: of
 // demand.shape.variant custom, else null. Throws not_implemented, naming argument and reason, where
 // CUDA has no kernel, compile where the variant does not compile.
 AttentionTarget attention_target(int device_index, AttentionDemand demand,
@@ -35,11 +46,9 @@ void prepare_attention_plan(int device_index);
 void attention_plan(int device_index, const kernels::AttentionPlanParams& params, Stream stream);
 
 // Attention over params.items, then the merge of partial results when there are any. All pointers
-// are device pointers. config: of attention_target(). aligned: rows of q, k, v and out are 16-byte
-// aligned; where they are not, a kernel is compiled that plan() did not ask for.
-void attention(int device_index, const kernels::AttentionConfig& config, bool aligned,
-               const AttentionVariant* variant, const kernels::AttentionParams& params,
-               Stream stream);
+// are device pointers. Where rows are not aligned a kernel is compiled that plan() did not ask for.
+void attention(int device_index, const AttentionKernels& kernels,
+               const kernels::AttentionParams& params, Stream stream);
 
 // Checked mode: position in params.kv_indices of the first page id outside [0, num_pages) among
 // those of the requests' tokens, or -1. Waits.

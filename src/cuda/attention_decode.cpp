@@ -48,7 +48,8 @@ BoxedTensor boxed_kv(const AttentionConfig& config, const AttentionParams& p, co
 
 // Few K and V had better leave L2 at once: what else is there, and dirty, need not be written back
 // meanwhile (b1 kv8192 32/8 on an H100: 22.5 us, not 24.6). From about here on they would push each
-// other out, and b64 kv2048 takes 199 us, not 193.
+// other out, and b64 kv2048 takes 199 us, not 193. Beside another kernel they had better leave too:
+// what that one reads again and again stays.
 constexpr int kFewCaches = 4;
 
 bool are_few(const AttentionConfig& config, const AttentionParams& p, std::int64_t l2_bytes) {
@@ -62,14 +63,16 @@ bool are_few(const AttentionConfig& config, const AttentionParams& p, std::int64
 }  // namespace
 
 kernels::AttentionDecodeParams decode_params(const AttentionConfig& config,
-                                             const AttentionParams& params, std::int64_t l2_bytes) {
+                                             const AttentionParams& params, std::int64_t l2_bytes,
+                                             bool beside) {
   const AttentionParams& p = params;
   const auto tokens = static_cast<unsigned>(tokens_of_a_copy(config, p.page_size));
   kernels::AttentionDecodeParams decode{.attention = p,
                                         .page_shift = page_shift(p.page_size),
                                         .copy_shift = std::countr_zero(tokens),
-                                        .evict_first = are_few(config, p, l2_bytes),
-                                        .workers_per_head = p.num_workers / p.num_kv_heads};
+                                        .evict_first = beside || are_few(config, p, l2_bytes),
+                                        .workers_per_head = p.num_workers / p.num_kv_heads,
+                                        .beside = beside};
   if (!config.boxes) return decode;
   const Kv k{p.k, p.k_page_stride, p.k_token_stride, p.k_head_stride, config.head_dim_qk};
   const Kv v{p.v, p.v_page_stride, p.v_token_stride, p.v_head_stride, config.head_dim_vo};

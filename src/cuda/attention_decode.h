@@ -8,9 +8,10 @@
 
 namespace quire::cuda {
 
-// config.boxes: describes k and v to the copy engine. l2_bytes: of the device.
+// config.boxes: describes k and v to the copy engine. l2_bytes: of the device. beside: as in
+// AttentionDecodeParams.
 kernels::AttentionDecodeParams decode_params(const kernels::AttentionConfig& config,
                                              const kernels::AttentionParams& params,
-                                             std::int64_t l2_bytes);
+                                             std::int64_t l2_bytes, bool beside);
 
 }  // namespace quire::cuda

@@ -220,7 +220,12 @@ struct BatchAttention::Impl {
         },
         [&] {
           if (checks_pages) check_device_pages(params, stream);
-          cuda::attention(device().index, current.config, rows_aligned(args), current.custom(),
+          cuda::attention(device().index,
+                          {.config = current.config,
+                           .few = current.few,
+                           .num_few_workers = current.size.num_few_workers,
+                           .aligned = rows_aligned(args),
+                           .variant = current.custom()},
                           params, stream);
         });
   }

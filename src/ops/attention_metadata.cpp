@@ -42,7 +42,8 @@ class Layout {
 
 // They are not in the workspace: others may write there between runs, and counters stay zero.
 std::int64_t num_counters(const PlannedAttention& planned, std::int64_t num_partial_rows) {
-  return planned.tile.merges_itself ? (num_partial_rows + 1) / 2 : 0;
+  const bool merges_itself = planned.tile.merges_itself || planned.size.num_few_workers > 0;
+  return merges_itself ? (num_partial_rows + 1) / 2 : 0;
 }
 
 Offsets offsets_of(const PlannedAttention& planned) {
@@ -122,9 +123,9 @@ std::size_t end_of_host_pages(std::span<const TensorView> levels) {
   return end;
 }
 
-// What a plan has written, as few ranges as that is: there are either counters or merges.
+// What a plan has written, as few ranges as that is.
 struct UsedRanges {
-  std::array<cuda::StagedRange, 3> ranges;
+  std::array<cuda::StagedRange, 4> ranges;
   std::size_t count = 0;
 
   // Arrays that are full to their end join the next: one copy where nothing is reserved.

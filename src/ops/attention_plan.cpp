@@ -113,10 +113,14 @@ void finish(PlanningContext& context, PlannedAttention& planned) {
     // The planner is not asked about more than there is room for.
     check_fits_reservation(planned.lengths, {}, *context.reserved);
   } else {
+    PackedRows rows = packed_rows(planned.lengths, group_size(planned.shape));
+    if (plan::mixing_pays(planned.problem())) {
+      rows.mean_long = mean_long_rows(planned.lengths, group_size(planned.shape));
+    }
     const AttentionTargetChoice choice =
-        context.targets.choose(context.device, planned.shape, planned.options,
-                               packed_rows(planned.lengths, group_size(planned.shape)));
+        context.targets.choose(context.device, planned.shape, planned.options, rows);
     planned.config = choice.config;
+    planned.few = choice.few;
     planned.tile = choice.tile;
     check_cascade_tile(planned);
   }

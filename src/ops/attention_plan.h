@@ -19,7 +19,7 @@ namespace quire {
 struct PlannedAttention {
   AttentionShape shape;
   AttentionPlanOptions options;
-  kernels::AttentionConfig config;
+  kernels::AttentionConfig config, few;
   AttentionLengths lengths;  // after planning on the device: only total_q, in the last qo_indptr
   plan::AttentionTile tile;
   plan::AttentionPlanSize size;

@@ -15,7 +15,7 @@ namespace {
 
 AttentionTargetChoice ask_cpu(const kernels::AttentionConfig& wanted) {
   const kernels::AttentionConfig config = cpu::attention_config(wanted);
-  return {config, cpu::attention_tile(config)};
+  return {.config = config, .tile = cpu::attention_tile(config)};
 }
 
 AttentionTargetChoice ask(Device device, const AttentionShape& shape,
@@ -38,11 +38,12 @@ AttentionTargetChoice ask(Device device, const AttentionShape& shape,
                                    {.shape = wanted,
                                     .mean_packed_rows = rows.mean,
                                     .max_packed_rows = rows.max,
+                                    .mean_long_rows = rows.mean_long,
                                     .group_size = shape.num_qo_heads / shape.num_kv_heads,
                                     .page_size = shape.page_size,
                                     .fixed_split_size = split_size(options)},
                                    variant);
-        choice = {target.config, target.tile};
+        choice = {target.config, target.tile, target.few};
       });
   return choice;
 }
@@ -58,7 +59,7 @@ PackedRows cascade_rows(const AttentionLengths& lengths, double group_size) {
     tokens += lengths.kv_lens[r];
     rows += double{group_size} * lengths.qo_lens[r] * lengths.kv_lens[r];
   }
-  return {tokens == 0 ? 0 : rows / tokens, std::numeric_limits<double>::infinity()};
+  return {.mean = tokens == 0 ? 0 : rows / tokens, .max = std::numeric_limits<double>::infinity()};
 }
 
 }  // namespace
@@ -75,12 +76,25 @@ PackedRows packed_rows(const AttentionLengths& lengths, int group_size) {
   return {group * static_cast<double>(lengths.total_q()) / with_rows, group * longest};
 }
 
+double mean_long_rows(const AttentionLengths& lengths, int group_size) {
+  double tokens = 0, requests = 0;
+  for (const std::int32_t len : lengths.qo_lens) {
+    if (len <= 1) continue;
+    tokens += len;
+    ++requests;
+  }
+  return requests == 0 ? 0 : group_size * tokens / requests;
+}
+
 AttentionTargetChoice AttentionTargets::choose(Device device, const AttentionShape& shape,
                                                const AttentionPlanOptions& options,
                                                PackedRows rows) {
-  if (options.batch_invariant) rows = {kBatchInvariantRows, kBatchInvariantRows};
+  if (options.batch_invariant) rows = {.mean = kBatchInvariantRows, .max = kBatchInvariantRows};
   if (device.is_cpu()) return ask(device, shape, options, rows);
-  if constexpr (QUIRE_WITH_CUDA) rows = {cuda::rows_class(rows.mean), cuda::rows_class(rows.max)};
+  if constexpr (QUIRE_WITH_CUDA) {
+    rows = {cuda::rows_class(rows.mean), cuda::rows_class(rows.max),
+            rows.mean_long > 0 ? cuda::rows_class(rows.mean_long) : 0};
+  }
   if (options.variant) return ask(device, shape, options, rows);
   const Key key{shape, rows, split_size(options), env::get("QUIRE_FORCE_KERNEL").value_or("")};
   for (const Entry& entry : entries_) {

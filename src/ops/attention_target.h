@@ -15,6 +15,7 @@ namespace quire {
 struct AttentionTargetChoice {
   kernels::AttentionConfig config;
   plan::AttentionTile tile;
+  kernels::AttentionConfig few;  // of the kernel that tile.few describes
 };
 
 // Rows of q times heads of a group; the mean over requests with rows. 0 without any. In a cascade
@@ -22,9 +23,11 @@ struct AttentionTargetChoice {
 // max is more than any kernel for decoding has.
 struct PackedRows {
   double mean = 0, max = 0;
+  double mean_long = 0;  // of requests of several tokens, where two kernels had better do the batch
   bool operator==(const PackedRows&) const = default;
 };
 PackedRows packed_rows(const AttentionLengths& lengths, int group_size);
+double mean_long_rows(const AttentionLengths& lengths, int group_size);
 
 // Remembers the last answers: in a serving loop steps are of a few kinds, and asking costs strings
 // and look-ups.

@@ -30,6 +30,18 @@ struct AttentionProblem {
   }
 };
 
+// The tile of a second kernel, for requests of at most tile_q packed rows, which merges itself; 0:
+// there is none.
+struct FewRowsTile {
+  int tile_q = 0;
+  int tile_kv = 64;
+  // What a worker takes for a token, where other workers are at the first kernel's items, in what
+  // it takes for a token of one of those.
+  double token_cost = 1;
+  int many_start = 0;       // what the start and end of one of those cost, in tokens
+  double most_workers = 1;  // the share of all from which on more make it no faster
+};
+
 // What the planner must know of the device and of the kernel's tile.
 struct AttentionTile {
   int num_workers = 1;  // persistent thread blocks, or CPU threads
@@ -40,12 +52,17 @@ struct AttentionTile {
   // The kernel joins the parts of split tiles, and writes rows without KV: these are items too, and
   // there are no MergeItems.
   bool merges_itself = false;
+  // In batches of prompts and single tokens both kernels may run at once, each on workers of its
+  // own.
+  FewRowsTile few = {};
 };
 
 struct AttentionPlanSize {
   std::int64_t num_items = 0;
   std::int64_t num_merges = 0;
   std::int64_t num_partial_rows = 0;
+  // The last of the workers, whose items are those of the second kernel, and have no MergeItems.
+  std::int32_t num_few_workers = 0;
 };
 
 // Room for a plan of known size.
@@ -60,6 +77,7 @@ struct AttentionPlan {
   std::vector<std::int32_t> worker_indptr;  // [num_workers + 1]
   std::vector<kernels::MergeItem> merges;
   std::int32_t num_partial_rows = 0;
+  std::int32_t num_few_workers = 0;  // as in AttentionPlanSize
 
   std::size_t partial_bytes(int head_dim_vo) const {
     return static_cast<std::size_t>(num_partial_rows) * (head_dim_vo + 1) * sizeof(float);

@@ -3,6 +3,7 @@
 
 #include "plan/attention.h"
 #include "plan/line_plan.h"
+#include "plan/mixed_plan.h"
 #include "plan/tile_plan.h"
 
 namespace quire::plan {
@@ -15,9 +16,12 @@ class AttentionPlanner {
   void write(const AttentionProblem& problem, const AttentionPlanArrays& arrays) const;
 
  private:
+  enum class Way { line, tiles, mixed };
+
   LinePlan line_;
   TilePlan tiles_;
-  bool is_line_ = false;
+  MixedPlan mixed_;
+  Way way_ = Way::line;
 };
 
 }  // namespace quire::plan

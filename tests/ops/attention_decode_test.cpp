@@ -248,7 +248,7 @@ void run_on_garbage(unsigned seed, int page_size, bool fp8) {
   p.partial_o = data_of<float>(partial_o);
   p.partial_lse = data_of<float>(partial_lse);
 
-  cuda::attention(test_device().index, target.config, /*aligned=*/true, nullptr, p, {});
+  cuda::attention(test_device().index, {.config = target.config}, p, {});
   synchronize(test_device());
   for (const TestTensor* tensor : {&out, &lse, &partial_o, &partial_lse, &counters}) {
     EXPECT_TRUE(tensor->guards_intact()) << "seed " << seed;
