@@ -57,18 +57,18 @@ AttentionTarget target_of(int device_index, const AttentionConfig& config,
           .few = {}};
 }
 
-// What the planner must know of a decode kernel beside attention_sm90, whose tiles of 128 rows take
-// 12 to 16 ns for a token on an H100, and 19 with 192 rows that are gathered. 64 of its 132
+// What the planner must know of a decode kernel beside attention_sm90, whose tiles take 12 to 16 ns
+// for a token on an H100, and 19 where rows are gathered. 64 of its 132
 // multiprocessors read boxes as fast as memory allows; more only lengthen the queues that both
 // kernels wait in: 128 tokens on 8,192 others and 6,000 rows on 7,000 take 1578 us with 64, 1646
 // with 72. Gathering takes more of them.
-plan::FewRowsTile few_rows_tile(const AttentionConfig& few, const AttentionConfig& many) {
+plan::FewRowsTile few_rows_tile(const AttentionConfig& few) {
   plan::FewRowsTile tile{.tile_q = few.tile_q, .tile_kv = few.tile_kv};
   if (few.boxes) {
     tile.token_cost = 0.85;
     tile.most_workers = 0.49;
   } else {
-    tile.token_cost = 0.87 * 192 / many.tile_q;
+    tile.token_cost = 0.87;
     tile.many_start = 800;
     tile.most_workers = 0.67;
   }
@@ -86,14 +86,17 @@ std::optional<AttentionTarget> target_of_two(int device_index, const AttentionDe
   const auto many = fitting_config(limits, of_many), few = fitting_config(limits, of_few);
   if (!many || many->kernel != AttentionKernel::sm90) return {};
   if (!few || few->kernel != AttentionKernel::decode) return {};
-  // Where rows of 64 columns are gathered two kernels are no faster (H100).
-  if (!many->boxes && many->head_dim_qk < 128) return {};
+  // Two kernels are slower where the decode kernel has much to multiply (1402 us, not 944, with
+  // 64/4 heads of 128 columns), and no faster where either gathers or converts rows of 64 columns
+  // (H100).
+  if (few->tile_q > 8 && few->head_dim_vo > 64) return {};
+  if (many->head_dim_qk < 128 && (!many->boxes || kernels::is_fp8(many->kv_dtype))) return {};
   AttentionTarget target = target_of(device_index, *many, demand, nullptr);
   const Kernel& kernel = get_kernel(attention_spec(*few), device_index);
   // Both lists of workers are one block a multiprocessor.
   if (target.tile.num_workers != limits.num_sms || max_blocks_per_sm(kernel) != 1) return {};
   target.few = *few;
-  target.tile.few = few_rows_tile(*few, *many);
+  target.tile.few = few_rows_tile(*few);
   return target;
 }
 
