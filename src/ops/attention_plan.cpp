@@ -86,6 +86,7 @@ void begin(const PlanningContext& context, const AttentionShape& shape,
   planned.reserved = context.reserved.has_value();
   planned.on_device = false;
   planned.captured = false;
+  planned.size = {};  // unknown where the device plans; then nothing is two kernels'
   planned.lengths.first_requests.clear();
 }
 
