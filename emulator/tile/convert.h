@@ -100,6 +100,19 @@ inline u32 pack2(float low, float high) {
   return from_float<T>(low).bits | static_cast<u32>(from_float<T>(high).bits) << 16;
 }
 
+template <class T>
+inline void unpack2(float& low, float& high, u32 x) {
+  low = to_float(T{static_cast<u16>(x)});
+  high = to_float(T{static_cast<u16>(x >> 16)});
+}
+template <class T>
+inline u32 max2(u32 a, u32 b) {
+  float x[4];
+  unpack2<T>(x[0], x[1], a);
+  unpack2<T>(x[2], x[3], b);
+  return pack2<T>(max_f32(x[0], x[2]), max_f32(x[1], x[3]));
+}
+
 inline u32 permute_bytes(u32 low, u32 high, u32 selector) {
   const u64 bytes = static_cast<u64>(high) << 32 | low;
   u32 y = 0;
@@ -124,6 +137,20 @@ inline void widen4(u32 (&dst)[2], u32 src) {
     const F8 low{static_cast<u8>(src >> 8 * i)}, high{static_cast<u8>(src >> (8 * i + 8))};
     dst[i / 2] = pack2<f16>(to_float(low), to_float(high));
   }
+}
+
+// The nearest code of e2m1, ties to even; beyond 6, and for NaN, the largest.
+inline u32 narrow_e2m1(float x) {
+  if (is_nan(x)) return 7;
+  const float magnitude = min_f32(__builtin_fabsf(x), 6.f);
+  const float unit = magnitude < 2 ? 0.5f : magnitude < 4 ? 1.f : 2.f;
+  const u32 first = magnitude < 2 ? 0 : magnitude < 4 ? 2 : 4;
+  return (float_bits(x) >> 28 & 8u) | (first + static_cast<u32>(__builtin_rintf(magnitude / unit)));
+}
+inline u32 narrow8_e2m1(const float (&x)[8], float factor) {
+  u32 codes = 0;
+  for (int i = 0; i < 8; ++i) codes |= narrow_e2m1(x[i] * factor) << (4 * i);
+  return codes;
 }
 
 // The C++ type that stores a DType.

@@ -293,6 +293,78 @@ inline void widen4<f8e5m2>(u32 (&dst)[2], u32 src) {
   dst[1] = high_bytes(src);
 }
 
+// The other way.
+template <class T>
+inline void unpack2(float& low, float& high, u32 x);
+template <>
+inline void unpack2<bf16>(float& low, float& high, u32 x) {
+  low = float_from_bits(x << 16);
+  high = float_from_bits(x & 0xffff0000u);
+}
+template <>
+inline void unpack2<f16>(float& low, float& high, u32 x) {
+  low = to_float(f16{static_cast<u16>(x)});
+  high = to_float(f16{static_cast<u16>(x >> 16)});
+}
+
+// The larger of two pairs; NaN loses.
+template <class T>
+inline u32 max2(u32 a, u32 b);
+template <>
+inline u32 max2<bf16>(u32 a, u32 b) {
+  u32 y;
+  asm("max.bf16x2 %0, %1, %2;" : "=r"(y) : "r"(a), "r"(b));
+  return y;
+}
+template <>
+inline u32 max2<f16>(u32 a, u32 b) {
+  u32 y;
+  asm("max.f16x2 %0, %1, %2;" : "=r"(y) : "r"(a), "r"(b));
+  return y;
+}
+
+// Sums and minima of two pairs of f16; of a number and NaN the number is the smaller.
+inline u32 add2_f16(u32 a, u32 b) {
+  u32 y;
+  asm("add.rn.f16x2 %0, %1, %2;" : "=r"(y) : "r"(a), "r"(b));
+  return y;
+}
+inline u32 min2_f16(u32 a, u32 b) {
+  u32 y;
+  asm("min.f16x2 %0, %1, %2;" : "=r"(y) : "r"(a), "r"(b));
+  return y;
+}
+inline u32 abs2_f16(u32 x) {
+  u32 y;
+  asm("abs.f16x2 %0, %1;" : "=r"(y) : "r"(x));
+  return y;
+}
+
+// Eight elements, each times `factor`, to e2m1 (sign, 2 exponent bits, 1 mantissa bit; 0.5 is the
+// denormal), the first in the lowest four bits. To the nearest, ties to even; beyond 6, and for
+// NaN, the largest. The factor is 2^-100 at least.
+//
+// Codes count halves up to 2, ones from there to 4, then twos: of x rounded to halves, ones and
+// twos, each with what its count starts at, the least is the code. The bits of a small f16 are a
+// count of 2^-24, so that one conversion rounds two elements.
+inline u32 narrow8_e2m1(const float (&x)[8], float factor) {
+  constexpr u32 kLargest = 0x00070007, kFromOnes = 0x00020002, kFromTwos = 0x00040004;
+  const float to_halves = factor * 0x1p-23f, to_ones = factor * 0x1p-24f;
+  const float to_twos = factor * 0x1p-25f;
+  u32 codes = 0, signs = 0;
+#pragma unroll
+  for (int i = 3; i >= 0; --i) {  // elements i and i + 4 are four bits of either half
+    const u32 halves = pack2<f16>(x[i] * to_halves, x[i + 4] * to_halves);
+    const u32 ones = pack2<f16>(x[i] * to_ones, x[i + 4] * to_ones);
+    const u32 twos = pack2<f16>(x[i] * to_twos, x[i + 4] * to_twos);
+    const u32 low = min2_f16(abs2_f16(halves), add2_f16(abs2_f16(ones), kFromOnes));
+    const u32 high = min2_f16(add2_f16(abs2_f16(twos), kFromTwos), kLargest);
+    codes = codes << 4 | min2_f16(low, high);
+    signs |= (halves & 0x80008000) >> (12 - 4 * i);
+  }
+  return codes | signs;
+}
+
 // The C++ type that stores a DType.
 template <DType dtype>
 struct Storage;

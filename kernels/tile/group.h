@@ -22,6 +22,23 @@ class Group {
     return x;
   }
 
+  // The sum of the one and the maximum of the other, with one barrier.
+  void sum_and_max(float& summed, float& largest) {
+    summed = warp::sum<min_of(threads, 32)>(summed);
+    largest = warp::max<min_of(threads, 32)>(largest);
+    if constexpr (kWarps > 1) {
+      float* sums = reinterpret_cast<float*>(shared_memory());
+      float* maxima = sums + 32;
+      if (lane_index() == 0) {
+        sums[warp_index()] = summed;
+        maxima[warp_index()] = largest;
+      }
+      sync_block();
+      summed = warp::sum<kWarps>(sums[lane_index() % kWarps]);
+      largest = warp::max<kWarps>(maxima[lane_index() % kWarps]);
+    }
+  }
+
  private:
   static constexpr int kWarps = threads / 32;
 

@@ -169,6 +169,39 @@ TEST_F(Conversions, FloatsRoundToTheNearestF8) {
   test_narrow_bytes(DType::f8e5m2, kernels::DType::f8e5m2);
 }
 
+template <int n>
+void test_unpack_words(DType dtype, kernels::DType kernel_dtype) {
+  const std::vector<std::uint8_t> bytes = all_bytes_everywhere();
+  const auto count = static_cast<int>(bytes.size());
+  const TestTensor a = TestTensor::bytes(bytes);
+  const TestTensor out = TestTensor::poisoned({count}, DType::f32);
+  run_primitive({.header = "conversions.cuh",
+                 .function = "unpack_words",
+                 .config = {.dtype = kernel_dtype, .n = n},
+                 .params = {.a = a.view().data, .out = out.view().data, .count = count},
+                 .threads = 256,
+                 .grid_x = count / n / 256 + 1});
+  const std::vector<double> got = out.values();
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    const double exact = decode_byte(bytes[i], dtype);
+    if (std::isnan(exact)) {
+      ASSERT_TRUE(std::isnan(got[i])) << i;
+    } else {
+      ASSERT_EQ(got[i], exact) << i;
+    }
+  }
+}
+
+TEST_F(Conversions, EveryF8OfAWordBecomesItsFloat) {
+  for (const auto& [dtype, kernel_dtype] : {std::pair{DType::f8e4m3, kernels::DType::f8e4m3},
+                                            {DType::f8e5m2, kernels::DType::f8e5m2}}) {
+    test_unpack_words<1>(dtype, kernel_dtype);
+    test_unpack_words<2>(dtype, kernel_dtype);
+    test_unpack_words<8>(dtype, kernel_dtype);
+    test_unpack_words<16>(dtype, kernel_dtype);
+  }
+}
+
 TEST_F(Conversions, EveryF8BecomesItsFloat) {
   std::vector<std::uint8_t> codes(256);
   for (std::size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<std::uint8_t>(i);

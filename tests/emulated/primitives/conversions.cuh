@@ -77,6 +77,51 @@ void narrow_bytes(const PrimitiveParams& p) {
   out[p.count + i + 1] = {static_cast<u8>(both >> 8)};
 }
 
+// a: f32 [count], out: e2m1 [count], two a byte; eight at a time.
+template <PrimitiveConfig c>
+void narrow_e2m1(const PrimitiveParams& p) {
+  const int i = tile::block_index() * tile::num_threads() + tile::thread_index();
+  if (i >= p.count / 8) return;
+  float x[8];
+  tile::load<8>(x, static_cast<const float*>(p.a) + 8 * i);
+  static_cast<u32*>(p.out)[i] = tile::narrow8_e2m1(x, 0.5f);
+}
+
+// a: 8-bit floats of dtype [count], out: f32 [count]; n at a time.
+template <PrimitiveConfig c>
+void unpack_words(const PrimitiveParams& p) {
+  const int i = tile::block_index() * tile::num_threads() + tile::thread_index();
+  if (i >= p.count / c.n) return;
+  float x[c.n];
+  tile::unpack_word<tile::storage_t<c.dtype>>(x, static_cast<const tile::word_t<c.n>*>(p.a)[i]);
+  for (int j = 0; j < c.n; ++j) static_cast<float*>(p.out)[i * c.n + j] = x[j];
+}
+
+// a: dtype [count], out: f32 [count / (2 n)], the largest magnitude in two words of n elements.
+template <PrimitiveConfig c>
+void largest_of_words(const PrimitiveParams& p) {
+  using T = tile::storage_t<c.dtype>;
+  const int i = tile::block_index() * tile::num_threads() + tile::thread_index();
+  if (i >= p.count / (2 * c.n)) return;
+  tile::LargestOfWords<T> largest;
+  for (int word = 0; word < 2; ++word) {
+    largest.template add<c.n>(
+        tile::load_word<c.n>(static_cast<const T*>(p.a) + (2 * i + word) * c.n));
+  }
+  static_cast<float*>(p.out)[i] = largest.value();
+}
+
+// a: dtype [count], out: dtype [count]: words of n elements through floats.
+template <PrimitiveConfig c>
+void repack_words(const PrimitiveParams& p) {
+  using T = tile::storage_t<c.dtype>;
+  const int i = tile::block_index() * tile::num_threads() + tile::thread_index();
+  if (i >= p.count / c.n) return;
+  float x[c.n];
+  tile::unpack_word<T>(x, tile::load_word<c.n>(static_cast<const T*>(p.a) + i * c.n));
+  static_cast<tile::word_t<c.n * sizeof(T)>*>(p.out)[i] = tile::pack_word<T>(x);
+}
+
 // out = a, dtype [count], n elements at a time through floats.
 template <PrimitiveConfig c>
 void copy_vectors(const PrimitiveParams& p) {
