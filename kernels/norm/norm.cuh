@@ -9,131 +9,10 @@
 // Needs:  any GPU
 #pragma once
 
-#include "norm/norm_types.h"
+#include "norm/norm_row.h"
 #include "tile/group.h"
-#include "tile/vec.h"
 
 namespace quire::kernels {
-
-// The row of a thread: its values, in registers or in memory, and where they go.
-template <NormConfig c>
-class NormRow {
-  using T = tile::storage_t<c.dtype>;
-  using Weight = tile::storage_t<c.weight_dtype>;
-  using Out = tile::storage_t<c.out_dtype>;
-  static constexpr int kVec = c.vec_elems;
-  static constexpr bool kKept = c.vecs_per_thread > 0;
-  static constexpr int kSlots = kKept ? c.vecs_per_thread : 1;
-  // With few values a thread, their weights fit beside them and come at the same time.
-  static constexpr bool kWeightKept = kKept && kSlots <= 2;
-
- public:
-  // A row that is not `live` has no values; its threads take part in the barriers.
-  NormRow(const NormParams& p, i64 row, int lane, bool live)
-      : lane_(lane), num_vecs_(live ? p.hidden / kVec : 0) {
-    const i64 token = p.heads == 1 ? row : row / p.heads;
-    const i64 head = p.heads == 1 ? 0 : row % p.heads;
-    input_ =
-        static_cast<const T*>(p.input) + token * p.input_token_stride + head * p.input_head_stride;
-    residual_ = static_cast<T*>(p.residual) + token * p.residual_token_stride +
-                head * p.residual_head_stride;
-    out_ = static_cast<Out*>(p.out) + token * p.out_token_stride + head * p.out_head_stride;
-    weight_ = static_cast<const Weight*>(p.weight);
-    bias_ = static_cast<const Weight*>(p.bias);
-  }
-
-  // Reads the values; with fused_add they are the residual as it is stored, rounded.
-  void read() {
-    if constexpr (kKept) {
-      for_slots([&](int i, int at) { kept_[i] = tile::load_vec<kVec>(input_ + at); });
-      if constexpr (kWeightKept) {
-        for_slots([&](int i, int at) { tile::load<kVec>(kept_weight_[i], weight_ + at); });
-      }
-      if constexpr (c.fused_add) add_kept();
-    } else if constexpr (c.fused_add) {
-      for_slots([&](int, int at) {
-        float x[kVec], r[kVec];
-        tile::load<kVec>(x, input_ + at);
-        tile::load<kVec>(r, residual_ + at);
-#pragma unroll
-        for (int j = 0; j < kVec; ++j) x[j] += r[j];
-        tile::store<kVec>(residual_ + at, x);
-      });
-    }
-  }
-
-  // Calls use(x, slot, element) for every access of the row that is this thread's.
-  template <class Use>
-  void each(Use&& use) {
-    for_slots([&](int i, int at) {
-      float x[kVec];
-      if constexpr (kKept) {
-        tile::unpack(x, kept_[i]);
-      } else {
-        tile::load<kVec>(x, (c.fused_add ? residual_ : input_) + at);
-      }
-      use(x, i, at);
-    });
-  }
-
-  // x = (x - mean) * scale * (weight + weight_bias) + bias, without mean and bias for RMSNorm.
-  void apply(float (&x)[kVec], int i, int at, float mean, float scale, float weight_bias) const {
-    float w[kVec], b[kVec];
-    if constexpr (!kWeightKept) tile::load<kVec>(w, weight_ + at);
-    if constexpr (c.kind == NormKind::layer) tile::load<kVec>(b, bias_ + at);
-#pragma unroll
-    for (int j = 0; j < kVec; ++j) {
-      const float weight =
-          (kWeightKept ? kept_weight_[kWeightKept ? i : 0][j] : w[j]) + weight_bias;
-      if constexpr (c.kind == NormKind::layer) {
-        x[j] = tile::fma_f32((x[j] - mean) * scale, weight, b[j]);
-      } else {
-        x[j] = x[j] * scale * weight;
-      }
-    }
-  }
-
-  void write(int at, const float (&y)[kVec]) { tile::store<kVec>(out_ + at, y); }
-
- private:
-  // body(slot, first element) of the accesses that are this thread's.
-  template <class Body>
-  void for_slots(Body&& body) {
-    if constexpr (kKept) {
-#pragma unroll
-      for (int i = 0; i < kSlots; ++i) {
-        const int vec = lane_ + i * c.threads_per_row;
-        if (vec < num_vecs_) body(i, vec * kVec);
-      }
-    } else {
-      for (int vec = lane_; vec < num_vecs_; vec += c.threads_per_row) body(0, vec * kVec);
-    }
-  }
-
-  // All reads before the first write: the compiler may not exchange them.
-  void add_kept() {
-    tile::Vec<T, kVec> residual[kSlots];
-    for_slots([&](int i, int at) { residual[i] = tile::load_vec<kVec>(residual_ + at); });
-    for_slots([&](int i, int at) {
-      float x[kVec], r[kVec];
-      tile::unpack(x, kept_[i]);
-      tile::unpack(r, residual[i]);
-#pragma unroll
-      for (int j = 0; j < kVec; ++j) x[j] += r[j];
-      tile::store<kVec>(residual_ + at, x);
-      kept_[i] = tile::pack<T>(x);
-    });
-  }
-
-  const T* input_;
-  T* residual_;
-  Out* out_;
-  const Weight* weight_;
-  const Weight* bias_;
-  int lane_, num_vecs_;
-  tile::Vec<T, kVec> kept_[kSlots];
-  float kept_weight_[kWeightKept ? kSlots : 1][kVec];
-};
 
 // Sum of (x - mean)^2 over the values of a thread.
 template <NormConfig c>
@@ -150,6 +29,38 @@ inline float sum_of_squares(NormRow<c>& row, float mean) {
 }
 
 template <NormConfig c>
+inline void write_scaled_rms(const NormParams& p, NormRow<c>& row, float* row_scale) {
+  constexpr int kVec = c.vec_elems;
+  constexpr bool kKept = NormRow<c>::kIsKept;
+  float squares = 0, amax = 0;
+  float products[kKept ? NormRow<c>::kNumSlots : 1][kVec];
+  row.each_kept([&](float(&x)[kVec], int i, int at, bool inside) {
+    float sum = 0, largest = 0;
+#pragma unroll
+    for (int j = 0; j < kVec; ++j) sum = tile::fma_f32(x[j], x[j], sum);
+    row.weigh(x, i, at, p.weight_bias);
+#pragma unroll
+    for (int j = 0; j < kVec; ++j) {
+      largest = tile::max_f32(largest, tile::abs_f32(x[j]));
+      if constexpr (kKept) products[i][j] = x[j];
+    }
+    squares += inside ? sum : 0.f;
+    amax = tile::max_f32(amax, inside ? largest : 0.f);
+  });
+  tile::Group<c.threads_per_row>().sum_and_max(squares, amax);
+  const float scale = 1.f / tile::sqrt_f32(squares / static_cast<float>(p.hidden) + p.eps);
+  const float out_scale = fp8_scale(amax * scale, c.out_dtype, p.power_of_two);
+  if (row_scale != nullptr) *row_scale = out_scale;
+  const float factor = scale * (1.f / out_scale);
+  row.each([&](float(&x)[kVec], int i, int at) {
+    if constexpr (!kKept) row.weigh(x, i, at, p.weight_bias);
+#pragma unroll
+    for (int j = 0; j < kVec; ++j) x[j] = (kKept ? products[kKept ? i : 0][j] : x[j]) * factor;
+    row.write(at, x);
+  });
+}
+
+template <NormConfig c>
 void normalize(const NormParams& p) {
   constexpr int kVec = c.vec_elems;
   constexpr int kRowsPerBlock = c.threads / c.threads_per_row;
@@ -158,8 +69,12 @@ void normalize(const NormParams& p) {
                     tile::thread_index() / c.threads_per_row;
   const bool live = index < p.rows;
   NormRow<c> row(p, live ? index : 0, lane, live);
-  tile::Group<c.threads_per_row> over_row;
   row.read();
+  if constexpr (is_scaled_rms(c)) {
+    return write_scaled_rms(p, row, live && lane == 0 ? p.computed_scales + index : nullptr);
+  }
+
+  tile::Group<c.threads_per_row> over_row;
 
   const float size = static_cast<float>(p.hidden);
   float mean = 0;
