@@ -9,7 +9,7 @@
 
 #include "quantize/quantize_types.h"
 #include "tile/group.h"
-#include "tile/vec.h"
+#include "tile/word.h"
 
 namespace quire::kernels {
 
@@ -42,57 +42,65 @@ class QuantizeTile {
     input_stride_ = p.input_stride;
     out_stride_ = p.out_stride;
     if constexpr (kKept) {
-      for_slots([&](int i, int r, int at) {
-        kept_[i] = tile::load_vec<kVec>(input_ + r * input_stride_ + at);
-      });
+#pragma unroll
+      for (int i = 0; i < c.vecs_per_thread; ++i) {
+        const int vec = lane_ + i * c.threads_per_tile;
+        kept_[i] =
+            load(vec < num_vecs_ ? vec : 0);  // once more the first, which changes no maximum
+      }
     }
   }
 
   float amax() {
-    float amax = 0;
-    for_slots([&](int i, int r, int at) {
-      float x[kVec];
-      read(x, i, r, at);
+    tile::LargestOfWords<T> largest;
+    if constexpr (kKept) {
 #pragma unroll
-      for (int j = 0; j < kVec; ++j) amax = tile::max_f32(amax, tile::abs_f32(x[j]));
-    });
-    return amax;
+      for (const Word& word : kept_) largest.template add<kVec>(word);
+    } else {
+      for_slots([&](int, int vec) { largest.template add<kVec>(load(vec)); });
+    }
+    return largest.value();
   }
 
   void write(float inverse) {
-    for_slots([&](int i, int r, int at) {
+    for_slots([&](int i, int vec) {
       float x[kVec];
-      read(x, i, r, at);
+      tile::unpack_word<T>(x, kKept ? kept_[kKept ? i : 0] : load(vec));
 #pragma unroll
       for (int j = 0; j < kVec; ++j) x[j] *= inverse;
-      tile::store<kVec>(out_ + r * out_stride_ + at, x);
+      const Place at = place(vec);
+      tile::store<kVec>(out_ + at.row * out_stride_ + at.col, x);
     });
   }
 
  private:
-  void read(float (&x)[kVec], int i, int r, int at) const {
-    if constexpr (kKept) {
-      tile::unpack(x, kept_[i]);
-    } else {
-      tile::load<kVec>(x, input_ + r * input_stride_ + at);
-    }
+  using Word = tile::word_t<kVec * sizeof(T)>;
+
+  // Of an access, in the tile.
+  struct Place {
+    int row, col;
+  };
+  Place place(int vec) const {
+    const int row = c.one_row ? 0 : vec / vecs_per_row_;
+    return {row, (vec - row * vecs_per_row_) * kVec};
   }
 
-  // body(slot, row, column) of the accesses that are this thread's.
+  Word load(int vec) const {
+    const Place at = place(vec);
+    return tile::load_word<kVec>(input_ + at.row * input_stride_ + at.col);
+  }
+
+  // body(slot, access) of the accesses that are this thread's.
   template <class Body>
   void for_slots(Body&& body) {
-    const auto visit = [&](int i, int vec) {
-      const int r = c.one_row ? 0 : vec / vecs_per_row_;
-      body(i, r, (vec - r * vecs_per_row_) * kVec);
-    };
     if constexpr (kKept) {
 #pragma unroll
       for (int i = 0; i < c.vecs_per_thread; ++i) {
         const int vec = lane_ + i * c.threads_per_tile;
-        if (vec < num_vecs_) visit(i, vec);
+        if (vec < num_vecs_) body(i, vec);
       }
     } else {
-      for (int vec = lane_; vec < num_vecs_; vec += c.threads_per_tile) visit(0, vec);
+      for (int vec = lane_; vec < num_vecs_; vec += c.threads_per_tile) body(0, vec);
     }
   }
 
@@ -100,7 +108,7 @@ class QuantizeTile {
   Out* out_;
   i64 input_stride_, out_stride_;
   int lane_, num_vecs_, vecs_per_row_;
-  tile::Vec<T, kVec> kept_[kKept ? c.vecs_per_thread : 1];
+  Word kept_[kKept ? c.vecs_per_thread : 1];
 };
 
 template <QuantizeConfig c>

@@ -50,6 +50,7 @@ struct DequantizeConfig {
   DType out_dtype = DType::bf16;
   i32 vec_elems = 1;  // elements an access; divides the columns of tensor and tile, every stride
   i32 threads = 256;
+  i32 vecs_per_thread = 4;
 
   bool operator==(const DequantizeConfig&) const = default;
 };
@@ -60,6 +61,7 @@ constexpr void visit_fields(const DequantizeConfig& c, Visitor&& visit) {
   visit("out_dtype", c.out_dtype);
   visit("vec_elems", c.vec_elems);
   visit("threads", c.threads);
+  visit("vecs_per_thread", c.vecs_per_thread);
 }
 
 struct DequantizeParams {
@@ -69,6 +71,7 @@ struct DequantizeParams {
   i64 input_stride, out_stride;
   i64 scale_row_stride, scale_col_stride;
   i32 rows, cols, tile_rows, tile_cols;
+  i32 parts;  // blocks a row, set by the CUDA backend
   float scale_value;
 };
 

@@ -54,7 +54,8 @@ QuantizeConfig choose_threads(QuantizeConfig config, std::int64_t elements) {
   constexpr int kMaxVecs = 8, kMaxThreads = 512;
   const std::int64_t vecs = std::max<std::int64_t>(1, elements / config.vec_elems);
   const std::int64_t wanted =
-      std::max((vecs + kVecs - 1) / kVecs, std::min<std::int64_t>(vecs, 32));
+      config.one_row ? (vecs + kVecs - 1) / kVecs
+                     : std::max((vecs + kVecs - 1) / kVecs, std::min<std::int64_t>(vecs, 32));
   config.threads_per_tile = static_cast<int>(
       std::min<std::uint64_t>(std::bit_ceil(static_cast<std::uint64_t>(wanted)), kMaxThreads));
   const std::int64_t per_thread = (vecs + config.threads_per_tile - 1) / config.threads_per_tile;
@@ -90,22 +91,26 @@ void quantize(QuantizeConfig config, const QuantizeParams& params, int device_in
   launch(kernel, static_cast<unsigned>(blocks), 1, stream, p);
 }
 
-void dequantize(DequantizeConfig config, const DequantizeParams& p, int device_index,
+void dequantize(DequantizeConfig config, const DequantizeParams& params, int device_index,
                 Stream stream) {
-  config.vec_elems = access_elems(16, p.cols,
+  DequantizeParams p = params;
+  const int out_element = size_bytes(config.out_dtype);
+  config.vec_elems = access_elems(16 / out_element, p.cols,
                                   {{p.input, size_bytes(config.dtype), {p.input_stride}},
-                                   {p.out, size_bytes(config.out_dtype), {p.out_stride}}});
+                                   {p.out, out_element, {p.out_stride}}});
   if (p.tile_cols < p.cols) config.vec_elems = access_elems(config.vec_elems, p.tile_cols, {});
-  config.threads = block_threads(p.cols / config.vec_elems);
-  const std::int64_t cols_per_block = std::int64_t{config.threads} * config.vec_elems;
-  const std::int64_t shares = (p.cols + cols_per_block - 1) / cols_per_block;
-  if (shares > 65535) {
-    throw Error(ErrorCode::not_implemented, "dequantize_fp8: input: got " + std::to_string(p.cols) +
+  config.threads = block_threads(p.cols / config.vec_elems / config.vecs_per_thread);
+  const std::int64_t cols_per_block =
+      std::int64_t{config.threads} * config.vec_elems * config.vecs_per_thread;
+  p.parts = static_cast<std::int32_t>((p.cols + cols_per_block - 1) / cols_per_block);
+  const std::int64_t blocks = std::int64_t{p.rows} * p.parts;
+  if (blocks > kMaxBlocks) {
+    throw Error(ErrorCode::not_implemented, "dequantize_fp8: input: got " + std::to_string(p.rows) +
+                                                " rows of " + std::to_string(p.cols) +
                                                 " columns, expected at most " +
-                                                std::to_string(65535 * cols_per_block));
+                                                std::to_string(kMaxBlocks / p.parts) + " rows");
   }
-  const Kernel& kernel = get_kernel(dequantize_spec(config), device_index);
-  launch(kernel, grid_blocks(p.rows, config.threads, device_index), static_cast<unsigned>(shares),
+  launch(get_kernel(dequantize_spec(config), device_index), static_cast<unsigned>(blocks), 1,
          stream, p);
 }
 
@@ -133,10 +138,10 @@ std::vector<ListedKernel> quantize_kernels() {
       config.scaling = Scaling::given;
       add(wide, 32 * kVecs * wide, preset);
       add(1, 32 * kVecs, false);
-      for (const int vec_elems : {16, 8, 1}) {
+      for (const int vec_elems : {wide, 1}) {
         const DequantizeConfig back{
             .dtype = out_dtype, .out_dtype = dtype, .vec_elems = vec_elems, .threads = 256};
-        list.push_back({.spec = dequantize_spec(back), .preset = preset && vec_elems == 16});
+        list.push_back({.spec = dequantize_spec(back), .preset = preset && vec_elems == wide});
       }
     }
   }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <limits>
 
 namespace quire::cuda {
 
@@ -24,6 +25,9 @@ int access_elems(int most, std::int64_t size, std::initializer_list<AccessedTens
 
 // Threads of a block whose threads share `num_items` items: a power of two, 32 to 256.
 int block_threads(std::int64_t num_items);
+
+// Blocks of the largest grid.
+constexpr std::int64_t kMaxBlocks = std::numeric_limits<std::int32_t>::max();
 
 // A grid for `num_groups` groups of work that blocks take in turn: no more blocks than fit on the
 // device at a time. 0 without work.
