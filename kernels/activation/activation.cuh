@@ -1,7 +1,7 @@
 // out[row, i] = act(input[row, i]) * input[row, hidden + i], to the dtype of the input or to fp8.
 //
-// Grid:   x: any number of blocks, block b takes rows b, b + grid …;
-//         y: ceil(hidden / (threads * elements a thread))
+// Grid:   `parts` blocks a row, those of a row side by side: they run at the same time, and memory
+//         likes neighbours
 // Block:  c.threads, whole warps
 // Smem:   none
 // Output: out and computed_scales
@@ -9,8 +9,8 @@
 #pragma once
 
 #include "activation/activation_types.h"
-#include "tile/vec.h"
 #include "tile/warp.h"
+#include "tile/word.h"
 
 namespace quire::kernels {
 
@@ -25,7 +25,8 @@ inline float activate(float x) {
     const float u = activation == Activation::silu
                         ? x
                         : kTwoRootTwoOverPi * tile::fma_f32(0.044715f * x * x, x, x);
-    return x / (1.f + tile::exp_f32(-u));
+    // The last bit is not worth the division: with one, scales included, it takes 9 % longer.
+    return x * tile::reciprocal_approx(1.f + tile::exp_f32(-u));
   }
 }
 
@@ -37,44 +38,51 @@ void activate_and_mul(const ActivationParams& p) {
   // Elements a thread: a group of computed scales is at most a warp's.
   constexpr bool kComputed = c.scaling == Scaling::computed;
   constexpr int kElems = kComputed ? tile::max_of(kVec, kScaleGroup / 32) : kVec;
-  const i64 column =
-      (static_cast<i64>(tile::block_index_y()) * c.threads + tile::thread_index()) * kElems;
+  const u32 block = static_cast<u32>(tile::block_index());
+  const u32 row = block / static_cast<u32>(p.parts), part = block - row * p.parts;
+  i64 column = (static_cast<i64>(part) * c.threads + tile::thread_index()) * kElems;
   const bool live = column < p.hidden;
-  if (!kComputed && !live) return;  // else the warp still meets
+  if (!kComputed && !live) return;
+  if (!live) column = 0;  // as good as any, for the warp to meet
 
+  const ActivationRow at = find_row(p, static_cast<i32>(row));
+  const T* input = static_cast<const T*>(p.input) + at.input + column;
+  tile::word_t<kVec * sizeof(T)> gates[kElems / kVec], ups[kElems / kVec];
+#pragma unroll
+  for (int i = 0; i < kElems / kVec; ++i) {
+    gates[i] = tile::load_word<kVec>(input + i * kVec);
+    ups[i] = tile::load_word<kVec>(input + p.hidden + i * kVec);
+  }
+  float x[kElems];
+#pragma unroll
+  for (int i = 0; i < kElems / kVec; ++i) {
+    float gate[kVec], up[kVec];
+    tile::unpack_word<T>(gate, gates[i]);
+    tile::unpack_word<T>(up, ups[i]);
+#pragma unroll
+    for (int j = 0; j < kVec; ++j) x[i * kVec + j] = activate<c.activation>(gate[j]) * up[j];
+  }
   float inverse = 1;  // of the scale
   if constexpr (c.scaling == Scaling::given) {
     inverse = 1.f / (p.given_scale != nullptr ? *p.given_scale : p.scale_value);
   }
-  for (i64 row = tile::block_index(); row < p.rows; row += tile::num_blocks()) {
-    const ActivationRow at = find_row(p, static_cast<i32>(row));
-    float gate[kElems] = {};
-    if (live) {
-      const T* input = static_cast<const T*>(p.input) + at.input + column;
-      float up[kElems];
-      tile::load_by<kVec>(gate, input);
-      tile::load_by<kVec>(up, input + p.hidden);
+  if constexpr (kComputed) {
+    float amax = 0;
 #pragma unroll
-      for (int j = 0; j < kElems; ++j) gate[j] = activate<c.activation>(gate[j]) * up[j];
+    for (int j = 0; j < kElems; ++j) amax = tile::max_f32(amax, tile::abs_f32(x[j]));
+    amax = tile::warp::max<kScaleGroup / kElems>(amax);
+    const float scale = fp8_scale(amax, c.out_dtype, p.power_of_two);
+    if (live && column % kScaleGroup == 0) {
+      p.computed_scales[at.scale + column / kScaleGroup * p.scale_group_stride] = scale;
     }
-    if constexpr (kComputed) {
-      float amax = 0;
-#pragma unroll
-      for (int j = 0; j < kElems; ++j) amax = tile::max_f32(amax, tile::abs_f32(gate[j]));
-      amax = tile::warp::max<kScaleGroup / kElems>(amax);
-      const float scale = fp8_scale(amax, c.out_dtype, p.power_of_two);
-      if (live && column % kScaleGroup == 0) {
-        p.computed_scales[at.scale + column / kScaleGroup * p.scale_group_stride] = scale;
-      }
-      inverse = 1.f / scale;
-    }
-    if (!live) continue;
-    if constexpr (c.scaling != Scaling::none) {
-#pragma unroll
-      for (int j = 0; j < kElems; ++j) gate[j] *= inverse;
-    }
-    tile::store_by<kVec>(static_cast<Out*>(p.out) + at.out + column, gate);
+    inverse = 1.f / scale;
   }
+  if (!live) return;
+  if constexpr (c.scaling != Scaling::none) {
+#pragma unroll
+    for (int j = 0; j < kElems; ++j) x[j] *= inverse;
+  }
+  tile::store_by<kVec>(static_cast<Out*>(p.out) + at.out + column, x);
 }
 
 }  // namespace quire::kernels

@@ -58,6 +58,7 @@ struct ActivationParams {
   i32 num_leading_dims;
   i32 rows;  // product of leading_shape
   i32 hidden;
+  i32 parts;  // blocks a row, set by the CUDA backend
   float scale_value;
   bool power_of_two;  // of computed scales
 };
@@ -69,13 +70,16 @@ struct ActivationRow {
 
 constexpr ActivationRow find_row(const ActivationParams& p, i32 row) {
   ActivationRow at{0, 0, 0};
-  for (int d = p.num_leading_dims - 1; d >= 0; --d) {
-    const i32 index = d > 0 ? row % p.leading_shape[d] : row;
-    row /= p.leading_shape[d];
+  for (int d = p.num_leading_dims - 1; d > 0; --d) {
+    const i32 rest = row / p.leading_shape[d], index = row - rest * p.leading_shape[d];
     at.input += index * p.input_strides[d];
     at.out += index * p.out_strides[d];
     at.scale += index * p.scale_strides[d];
+    row = rest;
   }
+  at.input += row * p.input_strides[0];
+  at.out += row * p.out_strides[0];
+  at.scale += row * p.scale_strides[0];
   return at;
 }
 

@@ -24,6 +24,8 @@ jit::KernelSpec activation_spec(const ActivationConfig& config) {
   spec.config = jit::config_literal(config);
   spec.params_type = "ActivationParams";
   spec.threads_per_block = config.threads;
+  // Enough loads in flight. The error function waits longest for its own results.
+  spec.min_blocks_per_sm = (config.activation == Activation::gelu ? 2048 : 1536) / config.threads;
   return spec;
 }
 
@@ -52,16 +54,17 @@ void activate_and_mul(const char* op, ActivationConfig config, const ActivationP
                       int device_index, Stream stream) {
   config = choose_config(config, params);
   const std::int64_t columns_per_block = config.threads * elems_per_thread(config);
-  const std::int64_t column_blocks = (params.hidden + columns_per_block - 1) / columns_per_block;
-  if (column_blocks > 65535) {
-    throw Error(ErrorCode::not_implemented, std::string(op) + ": out: got " +
-                                                std::to_string(params.hidden) +
-                                                " in the last dimension, expected at most " +
-                                                std::to_string(65535 * columns_per_block));
+  ActivationParams p = params;
+  p.parts = static_cast<std::int32_t>((p.hidden + columns_per_block - 1) / columns_per_block);
+  const std::int64_t blocks = std::int64_t{p.rows} * p.parts;
+  if (blocks > kMaxBlocks) {
+    throw Error(ErrorCode::not_implemented,
+                std::string(op) + ": out: got " + std::to_string(p.rows) + " rows of " +
+                    std::to_string(p.hidden) + " elements, expected at most " +
+                    std::to_string(kMaxBlocks / p.parts) + " rows");
   }
-  const Kernel& kernel = get_kernel(activation_spec(config), device_index);
-  launch(kernel, grid_blocks(params.rows, config.threads, device_index),
-         static_cast<unsigned>(column_blocks), stream, params);
+  launch(get_kernel(activation_spec(config), device_index), static_cast<unsigned>(blocks), 1,
+         stream, p);
 }
 
 std::vector<ListedKernel> activation_kernels() {
