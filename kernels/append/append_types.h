@@ -70,6 +70,12 @@ constexpr PageSlot find_page_slot(const SlotLookup& p, i64 row) {
   if (p.slot_mapping != nullptr) {
     const i64 slot = mapped_slot(p, row);
     if (slot < 0 || slot >= static_cast<i64>(p.num_pages) * p.page_size) return kNowhere;
+    // In 32 bits where they do: a 64-bit division takes longer than the rest of the search.
+    if (slot >> 32 == 0) {
+      const u32 page = static_cast<u32>(slot) / static_cast<u32>(p.page_size);
+      return {static_cast<i32>(page),
+              static_cast<i32>(static_cast<u32>(slot) - page * p.page_size)};
+    }
     return {static_cast<i32>(slot / p.page_size), static_cast<i32>(slot % p.page_size)};
   }
   const i32 request = p.batch_indices[row * p.batch_indices_stride];
