@@ -1,12 +1,14 @@
 // Rows to NVFP4: e2m1 codes, an e4m3 scale for every 16 neighbours.
 //
-// Grid:   x: any number of blocks, each takes threads / 2^row_shift rows at a time; y: parts of
-// rows Block:  c.threads, a block of 16 elements each at a time Smem:   none Output: data,
-// block_scales Needs:  any GPU
+// Grid:   x: ceil(rows / (threads / 2^row_shift)) blocks; y: parts of rows
+// Block:  c.threads, 16 elements each
+// Smem:   none
+// Output: data, block_scales
+// Needs:  any GPU
 #pragma once
 
 #include "nvfp4_kv/nvfp4_kv_types.h"
-#include "tile/vec.h"
+#include "tile/word.h"
 
 namespace quire::kernels {
 
@@ -30,33 +32,35 @@ template <Nvfp4Config c>
 void nvfp4_kv_quantize(const Nvfp4Params& p) {
   using In = tile::storage_t<c.dtype>;
   constexpr int kAccess = c.aligned ? 16 / size_bytes(c.dtype) : 1;
+  constexpr int kAccesses = kNvfp4Block / kAccess;
+  const i64 row = static_cast<i64>(tile::block_index()) * (c.threads >> p.row_shift) +
+                  (tile::thread_index() >> p.row_shift);
+  const int lane = tile::thread_index() & ((1 << p.row_shift) - 1);
+  const int block = (tile::block_index_y() << p.row_shift) | lane;
+  if (row >= p.rows || block >= p.cols / kNvfp4Block) return;
+  const Nvfp4Row at = flat_row(p, static_cast<i32>(row));
+  const In* in = static_cast<const In*>(p.wide_in) + at.wide + block * kNvfp4Block;
+  tile::word_t<kAccess * sizeof(In)> accesses[kAccesses];
+#pragma unroll
+  for (int i = 0; i < kAccesses; ++i) accesses[i] = tile::load_word<kAccess>(in + i * kAccess);
   const float global = p.global_scale != nullptr ? *p.global_scale : p.global_value;
-  const int blocks = p.cols / kNvfp4Block;
-  const int row_threads = 1 << p.row_shift, step = p.shares << p.row_shift;
-  const int lane =
-      (tile::block_index_y() << p.row_shift) | (tile::thread_index() & (row_threads - 1));
-  const i64 rows_per_block = c.threads >> p.row_shift;
-  for (i64 row = tile::block_index() * rows_per_block + (tile::thread_index() >> p.row_shift);
-       row < p.rows; row += tile::num_blocks() * rows_per_block) {
-    const Nvfp4Row at = flat_row(p, static_cast<i32>(row));
-    const In* in = static_cast<const In*>(p.wide_in) + at.wide;
-    for (int block = lane; block < blocks; block += step) {
-      float x[kNvfp4Block];
-      tile::load_by<kAccess>(x, in + block * kNvfp4Block);
-      float amax = 0.f;
+
+  tile::LargestOfWords<In> largest;
+  float x[2][8];
 #pragma unroll
-      for (int i = 0; i < kNvfp4Block; ++i) amax = tile::max_f32(amax, tile::abs_f32(x[i]));
-      const auto scale = tile::from_float<tile::f8e4m3>(nvfp4_block_scale(amax, global));
-      const float inverse = nvfp4_inverse(tile::to_float(scale), global);
-      u32 words[2] = {};
+  for (int i = 0; i < kAccesses; ++i) {
+    largest.template add<kAccess>(accesses[i]);
+    float access[kAccess];
+    tile::unpack_word<In>(access, accesses[i]);
 #pragma unroll
-      for (int i = 0; i < kNvfp4Block; ++i) {
-        words[i / 8] |= (inverse == 0.f ? 0u : e2m1_code(x[i] * inverse)) << (i % 8 * 4);
-      }
-      store_codes<c.aligned>(p.data + at.data + block * 8, words[0], words[1]);
-      p.block_scales[at.scales + block] = scale.bits;
-    }
+    for (int j = 0; j < kAccess; ++j) x[(i * kAccess + j) / 8][(i * kAccess + j) % 8] = access[j];
   }
+  const auto scale = tile::from_float<tile::f8e4m3>(nvfp4_block_scale(largest.value(), global));
+  const float inverse = nvfp4_inverse(tile::to_float(scale), global);
+  const u32 low = inverse == 0.f ? 0u : tile::narrow8_e2m1(x[0], inverse);
+  const u32 high = inverse == 0.f ? 0u : tile::narrow8_e2m1(x[1], inverse);
+  store_codes<c.aligned>(p.data + at.data + block * 8, low, high);
+  p.block_scales[at.scales + block] = scale.bits;
 }
 
 }  // namespace quire::kernels

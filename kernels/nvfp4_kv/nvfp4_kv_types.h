@@ -13,19 +13,6 @@ constexpr float e2m1_value(u32 code) {
   return __builtin_bit_cast(float, (code & 8) << 28 | (code & 7) << 22) * 0x1p126f;
 }
 
-// The nearest code, ties to even; beyond 6, and for NaN, the largest. Without branches: the sum
-// with 2^22 times the power of two below the magnitude, or 2^22, counts halves of that power.
-constexpr u32 e2m1_code(float x) {
-  const u32 bits = __builtin_bit_cast(u32, x), magnitude = bits & 0x7fffffffu;
-  const u32 sign = magnitude > 0x7f800000u ? 0 : bits >> 28 & 8;
-  const u32 limited = magnitude < 0x40c00000u ? magnitude : 0x40c00000u;  // 6
-  constexpr u32 kOne = 127u << 23;
-  const u32 exponent = (limited > kOne ? limited : kOne) & 0x7f800000u;
-  const u32 unit = exponent + (22u << 23);
-  const float sum = __builtin_bit_cast(float, limited) + __builtin_bit_cast(float, unit);
-  return sign | (__builtin_bit_cast(u32, sum) - unit + ((exponent - kOne) >> 22));
-}
-
 // Before it is rounded to e4m3.
 constexpr float nvfp4_block_scale(float amax, float global_scale) {
   return amax / (6.f * global_scale);

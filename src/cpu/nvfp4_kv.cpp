@@ -1,6 +1,7 @@
 #include "cpu/nvfp4_kv.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 
@@ -23,6 +24,19 @@ Nvfp4Row find_row(const Nvfp4Config& config, const Nvfp4Params& p, std::int32_t 
 
 float global_scale(const Nvfp4Params& p) {
   return p.global_scale != nullptr ? *p.global_scale : p.global_value;
+}
+
+// The nearest code, ties to even; beyond 6, and for NaN, the largest. Without branches: the sum
+// with 2^22 times the power of two below the magnitude, or 2^22, counts halves of that power.
+constexpr std::uint32_t e2m1_code(float x) {
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(x), magnitude = bits & 0x7fffffffu;
+  const std::uint32_t sign = magnitude > 0x7f800000u ? 0 : bits >> 28 & 8;
+  const std::uint32_t limited = magnitude < 0x40c00000u ? magnitude : 0x40c00000u;  // 6
+  constexpr std::uint32_t kOne = 127u << 23;
+  const std::uint32_t exponent = (limited > kOne ? limited : kOne) & 0x7f800000u;
+  const std::uint32_t unit = exponent + (22u << 23);
+  const float sum = std::bit_cast<float>(limited) + std::bit_cast<float>(unit);
+  return sign | (std::bit_cast<std::uint32_t>(sum) - unit + ((exponent - kOne) >> 22));
 }
 
 }  // namespace
@@ -60,9 +74,7 @@ void nvfp4_kv_quantize(const Nvfp4Config& config, const Nvfp4Params& p) {
       const std::uint32_t scale =
           numeric::E4m3::encode(kernels::nvfp4_block_scale(amax, global), /*saturate=*/true);
       const float inverse = kernels::nvfp4_inverse(numeric::E4m3::decode(scale), global);
-      const auto code = [&](int i) {
-        return inverse == 0 ? 0 : kernels::e2m1_code(x[i] * inverse);
-      };
+      const auto code = [&](int i) { return inverse == 0 ? 0 : e2m1_code(x[i] * inverse); };
       for (int i = 0; i < kNvfp4Block; i += 2) {
         p.data[at.data + (block * kNvfp4Block + i) / 2] =
             static_cast<std::uint8_t>(code(i) | code(i + 1) << 4);

@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "cuda/row_kernel.h"
+#include "quire/error.h"
 
 namespace quire::cuda {
 namespace {
@@ -26,6 +27,8 @@ jit::KernelSpec spec_of(const char* name, const Nvfp4Config& config) {
   spec.config = jit::config_literal(config);
   spec.params_type = "Nvfp4Params";
   spec.threads_per_block = config.threads;
+  // Rows come late: with all the threads that fit, others work meanwhile.
+  if (spec.name == kQuantize) spec.min_blocks_per_sm = 8;
   return spec;
 }
 
@@ -42,13 +45,18 @@ bool is_aligned(const Nvfp4Config& config, const Nvfp4Params& p, int code_bytes)
 // `items` accesses a row, `per_thread` of them in flight.
 void run(const char* name, Nvfp4Config config, Nvfp4Params p, int items, int per_thread,
          int device_index, Stream stream) {
-  constexpr int kMaxShares = 65535;
   config.threads = kThreads;
   const auto wanted = static_cast<unsigned>((items + per_thread - 1) / per_thread);
   const int row_threads = std::min(static_cast<int>(std::bit_ceil(wanted)), kThreads);
   p.row_shift = std::countr_zero(static_cast<unsigned>(row_threads));
-  p.shares = std::clamp((items + row_threads * per_thread - 1) / (row_threads * per_thread), 1,
-                        kMaxShares);
+  p.shares = std::max((items + row_threads * per_thread - 1) / (row_threads * per_thread), 1);
+  constexpr int kMaxShares = 65535;
+  if (p.shares > kMaxShares) {
+    throw Error(ErrorCode::not_implemented, std::string(name) + ": got rows of " +
+                                                std::to_string(p.cols) +
+                                                " elements, expected at most " +
+                                                std::to_string(p.cols / p.shares * kMaxShares));
+  }
   const std::int64_t rows_per_block = kThreads / row_threads;
   const std::int64_t groups = (p.rows + rows_per_block - 1) / rows_per_block;
   // A block a group: 8 % faster than as many as fit, in loops (H100, 262,144 rows of 128).
