@@ -11,7 +11,7 @@
 
 #include "rope/angle.h"
 #include "rope/rope_types.h"
-#include "tile/vec.h"
+#include "tile/word.h"
 
 namespace quire::kernels {
 
@@ -21,85 +21,110 @@ struct RopeTable {
   float* sine;    // [kMaxRotaryDim / 2]
 };
 
-// The 2 * vec_elems elements of `vec_elems` neighbouring pairs of one head, from pair `first` on.
-template <RopeConfig c, class Out>
-inline void rotate_pairs(const tile::storage_t<c.dtype>* in, Out* out, int first, int rotary_dim,
-                         float factor, const RopeTable& table) {
-  constexpr int kVec = c.vec_elems;
-  // Two accesses hold the pairs: side by side when interleaved, half the rotary dims apart if not.
-  const int at0 = c.interleave ? 2 * first : first;
-  const int at1 = c.interleave ? 2 * first + kVec : first + rotary_dim / 2;
-  float x[2][kVec], y[2][kVec];
-  tile::load<kVec>(x[0], in + at0);
-  tile::load<kVec>(x[1], in + at1);
-#pragma unroll
-  for (int j = 0; j < kVec; ++j) {
-    const float cosine = table.cosine[first + j], sine = table.sine[first + j];
-    // Element 0 and 1 of pair j: access and place in it.
-    const int a0 = c.interleave ? 2 * j / kVec : 0, i0 = c.interleave ? 2 * j % kVec : j;
-    const int a1 = c.interleave ? (2 * j + 1) / kVec : 1,
-              i1 = c.interleave ? (2 * j + 1) % kVec : j;
-    y[a0][i0] = x[a0][i0] * cosine - x[a1][i1] * sine;
-    y[a1][i1] = x[a1][i1] * cosine + x[a0][i0] * sine;
-    if constexpr (sizeof(Out) == 1) {
-      y[a0][i0] *= factor;
-      y[a1][i1] *= factor;
+// Two accesses of neighbouring pairs of a head that turn, or one of what does not.
+template <RopeConfig c>
+class RopeUnit {
+  using T = tile::storage_t<c.dtype>;
+  static constexpr int kVec = c.vec_elems;
+
+ public:
+  // Number i of the token's units: of all heads of a side, then of the next. Reads its elements.
+  void read(const RopeParams& p, i64 token, int i) {
+    int units;  // a head
+    for (side_ = 0;; ++side_) {
+      const RopeSide& side = p.sides[side_];
+      units = (side.head_dim - side.rotary_dim / 2) / kVec;
+      if (i < side.num_heads * units || side_ == kRopeSides - 1) break;
+      i -= side.num_heads * units;
+    }
+    const RopeSide& side = p.sides[side_];
+    head_ = static_cast<u32>(i) / static_cast<u32>(units);
+    const int first = (i - head_ * units) * kVec, pairs = side.rotary_dim / 2;
+    turns_ = first < pairs;
+    at_ = turns_ ? first : first + pairs;
+    const T* in =
+        static_cast<const T*>(side.in) + token * side.in_token_stride + head_ * side.in_head_stride;
+    // Both are read either way, the second from anywhere: of what is not there either way the
+    // compiler unpacks the elements at once; of what is at the place of the first it makes copies,
+    // for which it waits.
+    x_[0] = tile::load_word<kVec>(in + first_access());
+    x_[1] = tile::load_word<kVec>(in + (turns_ ? second_access(side) : 0));
+  }
+
+  void write(const RopeParams& p, i64 token, PageSlot to, const RopeTable& table) const {
+    if (c.q_out_dtype == c.k_out_dtype || side_ < kRopeQuerySides) {
+      write_as<c.q_out_dtype>(p.sides[side_], token, to, table);
+    } else {
+      write_as<c.k_out_dtype>(p.sides[side_], token, to, table);
     }
   }
-  tile::store<kVec>(out + at0, y[0]);
-  tile::store<kVec>(out + at1, y[1]);
-}
 
-template <RopeConfig c, class Out>
-inline void copy_access(const tile::storage_t<c.dtype>* in, Out* out, float factor) {
-  using T = tile::storage_t<c.dtype>;
-  constexpr int kVec = c.vec_elems;
-  if constexpr (sizeof(Out) == sizeof(T)) {
-    *reinterpret_cast<tile::Vec<T, kVec>*>(out) = tile::load_vec<kVec>(in);
-  } else {
-    float x[kVec];
-    tile::load<kVec>(x, in);
-#pragma unroll
-    for (int j = 0; j < kVec; ++j) x[j] *= factor;
-    tile::store<kVec>(out, x);
+ private:
+  // The accesses of pairs lie side by side when these are interleaved, half the rotary dims apart
+  // if not.
+  int first_access() const { return c.interleave && turns_ ? 2 * at_ : at_; }
+  int second_access(const RopeSide& side) const {
+    return c.interleave ? 2 * at_ + kVec : at_ + side.rotary_dim / 2;
   }
-}
 
-template <RopeConfig c, DType out_dtype>
-inline void rotate_heads(const RopeSide& side, i64 token, PageSlot to, const RopeTable& table) {
-  using T = tile::storage_t<c.dtype>;
-  using Out = tile::storage_t<out_dtype>;
-  constexpr int kVec = c.vec_elems;
-  if (side.paged && to.page < 0) return;
-  const T* in = static_cast<const T*>(side.in) + token * side.in_token_stride;
-  Out* out = static_cast<Out*>(side.out);
-  out += side.paged ? to.page * side.out_page_stride + to.slot * side.out_token_stride
-                    : token * side.out_token_stride;
-  const int rotated = side.rotary_dim / 2 / kVec;  // accesses a head that turn; the others copy
-  const int units = rotated + (side.head_dim - side.rotary_dim) / kVec;
-#pragma unroll 1
-  for (int i = tile::thread_index(); i < side.num_heads * units; i += c.threads) {
-    const int head = i / units, unit = i - head * units;
+  template <DType out_dtype>
+  void write_as(const RopeSide& side, i64 token, PageSlot to, const RopeTable& table) const {
+    using Out = tile::storage_t<out_dtype>;
+    if (side.paged && to.page < 0) return;
+    Out* out = static_cast<Out*>(side.out) + head_ * side.out_head_stride;
+    out += side.paged ? to.page * side.out_page_stride + to.slot * side.out_token_stride
+                      : token * side.out_token_stride;
     float factor = 1;
     if constexpr (is_fp8(out_dtype)) {
       factor =
-          side.scales != nullptr ? 1.f / side.scales[head * side.scale_head_stride] : side.factor;
+          side.scales != nullptr ? 1.f / side.scales[head_ * side.scale_head_stride] : side.factor;
     }
-    const T* head_in = in + head * side.in_head_stride;
-    Out* head_out = out + head * side.out_head_stride;
-    if (unit < rotated) {
-      rotate_pairs<c>(head_in, head_out, unit * kVec, side.rotary_dim, factor, table);
-    } else {
-      const int at = side.rotary_dim + (unit - rotated) * kVec;
-      copy_access<c>(head_in + at, head_out + at, factor);
+    float x[2][kVec];
+    tile::unpack_word<T>(x[0], x_[0]);
+    if (turns_) {
+      tile::unpack_word<T>(x[1], x_[1]);
+      turn(x, table);
+      put(out + second_access(side), x[1], factor);
+    }
+    put(out + first_access(), x[0], factor);
+  }
+
+  void turn(float (&x)[2][kVec], const RopeTable& table) const {
+    float cosine[kVec], sine[kVec];
+    tile::load<kVec>(cosine, table.cosine + at_);
+    tile::load<kVec>(sine, table.sine + at_);
+#pragma unroll
+    for (int j = 0; j < kVec; ++j) {
+      // Element 0 and 1 of pair j: access and place in it.
+      const int a0 = c.interleave ? 2 * j / kVec : 0, i0 = c.interleave ? 2 * j % kVec : j;
+      const int a1 = c.interleave ? (2 * j + 1) / kVec : 1,
+                i1 = c.interleave ? (2 * j + 1) % kVec : j;
+      const float x0 = x[a0][i0], x1 = x[a1][i1];
+      x[a0][i0] = x0 * cosine[j] - x1 * sine[j];
+      x[a1][i1] = x1 * cosine[j] + x0 * sine[j];
     }
   }
-}
+
+  template <class Out>
+  static void put(Out* out, float (&x)[kVec], float factor) {
+    if constexpr (sizeof(Out) == 1) {
+#pragma unroll
+      for (int j = 0; j < kVec; ++j) x[j] *= factor;
+    }
+    tile::store<kVec>(out, x);
+  }
+
+  tile::word_t<kVec * sizeof(T)> x_[2];
+  int side_, head_;
+  int at_;  // first pair, or first element of what does not turn
+  bool turns_;
+};
 
 template <RopeConfig c>
 inline void fill_table(const RopeParams& p, i64 token, const RopeTable& table) {
   const i64 position = rope_position<tile::storage_t<c.pos_dtype>>(p, c.positions, token);
   const int pairs = p.rotary_dim / 2;
+#pragma unroll 1
   for (int i = tile::thread_index(); i < pairs; i += c.threads) {
     if constexpr (c.cached) {
       using Cache = tile::storage_t<c.cache_dtype>;
@@ -122,17 +147,23 @@ void rope(const RopeParams& p) {
   const RopeTable table{smem, smem + kMaxRotaryDim / 2};
   const i64 token = tile::block_index();
   PageSlot to{-1, 0};
-  if (p.any_paged && token < p.to.nnz) to = find_page_slot(p.to, token);
-  fill_table<c>(p, token, table);
-  tile::sync_block();
-  // One copy of the code for all sides: two would need more registers.
-#pragma unroll 1
-  for (int s = 0; s < kRopeQuerySides; ++s) {
-    rotate_heads<c, c.q_out_dtype>(p.sides[s], token, to, table);
-  }
-#pragma unroll 1
-  for (int s = kRopeQuerySides; s < kRopeSides; ++s) {
-    rotate_heads<c, c.k_out_dtype>(p.sides[s], token, to, table);
+  for (int base = 0; base < p.num_units; base += c.units_per_thread * c.threads) {
+    RopeUnit<c> units[c.units_per_thread];
+#pragma unroll
+    for (int j = 0; j < c.units_per_thread; ++j) {
+      const int i = base + j * c.threads + tile::thread_index();
+      units[j].read(p, token, tile::min_of(i, p.num_units - 1));
+    }
+    if (base == 0) {  // while the elements are on their way
+      if (p.any_paged && token < p.to.nnz) to = find_page_slot(p.to, token);
+      fill_table<c>(p, token, table);
+      tile::sync_block();
+    }
+#pragma unroll
+    for (int j = 0; j < c.units_per_thread; ++j) {
+      const int i = base + j * c.threads + tile::thread_index();
+      if (i < p.num_units) units[j].write(p, token, to, table);
+    }
   }
 }
 

@@ -27,6 +27,7 @@ struct RopeConfig {
   bool interleave = false;  // pairs (2i, 2i + 1), else (i, i + rotary_dim / 2)
   i32 vec_elems = 1;  // elements an access; divides rotary_dim / 2, head dims and every stride
   i32 threads = 128;  // a block
+  i32 units_per_thread = 1;  // read before the table is there
 
   bool operator==(const RopeConfig&) const = default;
 };
@@ -43,6 +44,7 @@ constexpr void visit_fields(const RopeConfig& c, Visitor&& visit) {
   visit("interleave", c.interleave);
   visit("vec_elems", c.vec_elems);
   visit("threads", c.threads);
+  visit("units_per_thread", c.units_per_thread);
 }
 
 // One tensor of tokens. Strides in elements.
@@ -72,6 +74,7 @@ struct RopeParams {
   i64 max_position;
   SlotLookup to;  // of sides that are paged
   i32 nnz, num_requests, rotary_dim;
+  i32 num_units;  // of a token, set by the CUDA backend
   bool any_paged;
   float table_factor;  // on computed cosines and sines
   // Radians a position, of pair i. Computed in double and rounded, so that every backend turns by
