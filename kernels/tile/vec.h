@@ -18,12 +18,6 @@ inline Vec<T, N> load_vec(const T* src) {
 }
 
 template <class T, int N>
-inline void unpack(float (&dst)[N], const Vec<T, N>& v) {
-#pragma unroll
-  for (int i = 0; i < N; ++i) dst[i] = to_float(v.data[i]);
-}
-
-template <class T, int N>
 inline Vec<T, N> pack(const float (&src)[N]) {
   Vec<T, N> v;
 #pragma unroll
