@@ -342,7 +342,7 @@ inline u32 abs2_f16(u32 x) {
 
 // Eight elements, each times `factor`, to e2m1 (sign, 2 exponent bits, 1 mantissa bit; 0.5 is the
 // denormal), the first in the lowest four bits. To the nearest, ties to even; beyond 6, and for
-// NaN, the largest. The factor is 2^-100 at least.
+// NaN, the largest. Of factors below 2^-100 bits are lost.
 //
 // Codes count halves up to 2, ones from there to 4, then twos: of x rounded to halves, ones and
 // twos, each with what its count starts at, the least is the code. The bits of a small f16 are a
