@@ -37,8 +37,7 @@ void apply_logits_processors(const TensorView& logits, const TensorView& out,
 
 // The same into `processed`, but without the temperature, and then sample_from_logits() of that at
 // the temperature of the processors (0: the largest logit). The result is that of the two calls,
-// bit for bit; with as many rows as the GPU has multiprocessors, and without options.indices, they
-// are one kernel, whose first pass over a row is the last one over the logits.
+// bit for bit.
 void sample_processed(const TensorView& logits, const TensorView& processed, const TensorView& ids,
                       const LogitsProcessors& processors, const TokenFilter& filter = {},
                       const SamplingOptions& options = {}, Stream stream = {});

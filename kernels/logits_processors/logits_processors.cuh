@@ -22,11 +22,11 @@ void logits_processors(const LogitsProcessorsParams& p) {
   if constexpr (c.has_bias) gather_biases<c.threads>(p, row, begin, end, biases);
   const T* logits = static_cast<const T*>(p.in.data) + row * p.in.stride;
   T* out = static_cast<T*>(p.out) + row * p.out_stride;
-  const LogitsPenalties penalised(p, row);
+  const LogitsPenalties penalties(p, row);
   for (i32 at = begin + tile::thread_index() * kVec; at < end; at += c.threads * kVec) {
     float x[kVec];
     tile::load<kVec>(x, logits + at);
-    process_logits(p, penalised, row, at, c.has_bias ? biases + (at - begin) : nullptr, x);
+    process_logits(p, penalties, row, at, c.has_bias ? biases + (at - begin) : nullptr, x);
     tile::store<kVec>(out + at, x);
   }
 }

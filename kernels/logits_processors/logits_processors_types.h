@@ -49,13 +49,6 @@ struct LogitsProcessorsParams {
   RowValue<float> temperature;
 };
 
-// Processors whose temperature is 1, and a sampler of what they write: rows of `sample` are those
-// of `processors`.
-struct SampleProcessedParams {
-  LogitsProcessorsParams processors;
-  SampleParams sample;
-};
-
 // One row's numbers.
 struct LogitsPenalties {
   float repetition, presence, frequency, temperature;
@@ -67,15 +60,17 @@ struct LogitsPenalties {
         temperature(p.temperature.at(row)) {
     if (temperature == 0.f) temperature = 1.f;
   }
-  constexpr float operator()(float x, bool in_prompt, i32 count) const {
-    if (in_prompt || count > 0) x = x > 0.f ? x / repetition : x * repetition;
+  // Of a token that is in the prompt, or has been generated `count` > 0 times.
+  constexpr float of_seen(float x, i32 count) const {
+    x = x > 0.f ? x / repetition : x * repetition;
     if (count > 0) {
       const float by_count = frequency * static_cast<float>(count);
       x -= by_count;
       x -= presence;
     }
-    return x / temperature;
+    return x;
   }
+  constexpr float tempered(float x) const { return temperature == 1.f ? x : x / temperature; }
 };
 
 }  // namespace quire::kernels

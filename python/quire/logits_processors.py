@@ -110,10 +110,9 @@ def sample_processed(
     stream: Optional[int] = None,
 ) -> Ids:
     """:func:`apply_logits_processors` but for the temperature, into processed, and then
-    :func:`sample_from_logits` of that at the temperature: the same tokens, with less reading.
+    :func:`sample_from_logits` of that at the temperature: the same tokens.
 
-    processed: the dtype and shape of logits, or logits itself; None: new, and dropped. With as many
-    rows as the GPU has multiprocessors, and without indices, this is one kernel.
+    processed: the dtype and shape of logits, or logits itself; None: new, and dropped.
     """
     op = "sample_processed"
     arrays = arrays_of(logits)

@@ -27,7 +27,7 @@ void process_row(DType dtype, const LogitsProcessorsParams& p, std::int64_t row,
     }
   };
   for_each_bias([](float& sum, float bias) { sum += bias; });
-  const kernels::LogitsPenalties penalised(p, row);
+  const kernels::LogitsPenalties penalties(p, row);
   float x[kRowPiece];
   for_each_piece(p.in.vocab, [&](int begin, int n) {
     load_row(x, p.in.data, dtype, row * p.in.stride + begin, n);
@@ -37,7 +37,9 @@ void process_row(DType dtype, const LogitsProcessorsParams& p, std::int64_t row,
           p.prompt_mask != nullptr && bit(p.prompt_mask, row * p.prompt_mask_stride, i);
       const int count =
           p.output_counts != nullptr ? p.output_counts[row * p.output_counts_stride + i] : 0;
-      x[j] = penalised(x[j] + biases[static_cast<std::size_t>(i)], in_prompt, count);
+      x[j] += biases[static_cast<std::size_t>(i)];
+      if (in_prompt || count > 0) x[j] = penalties.of_seen(x[j], count);
+      x[j] = penalties.tempered(x[j]);
       if (p.allowed_mask != nullptr && !bit(p.allowed_mask, row * p.allowed_mask_stride, i)) {
         x[j] = -std::numeric_limits<float>::infinity();
       }

@@ -1,11 +1,8 @@
 #include "cuda/logits_processors.h"
 
 #include <algorithm>
-#include <iterator>
 
-#include "cuda/cluster_row.h"
 #include "cuda/row_kernel.h"
-#include "cuda/sampling.h"
 
 namespace quire::cuda {
 namespace {
@@ -13,16 +10,9 @@ namespace {
 using kernels::DType;
 using kernels::LogitsProcessorsConfig;
 using kernels::LogitsProcessorsParams;
-using kernels::RowConfig;
-using kernels::RowKeys;
 
 constexpr int kThreads = 256;
 constexpr unsigned kMaxGridY = 65535;
-constexpr RowKernel kSampleProcessed{.folder = "logits_processors",
-                                     .name = "sample_processed",
-                                     .params_type = "SampleProcessedParams",
-                                     .max_cluster_rows = 0};
-
 jit::KernelSpec spec_of(const LogitsProcessorsConfig& config) {
   jit::KernelSpec spec;
   spec.name = "logits_processors";
@@ -89,23 +79,6 @@ void apply_logits_processors(DType dtype, const LogitsProcessorsParams& params, 
   }
 }
 
-void sample_processed(DType dtype, const kernels::SampleProcessedParams& p, int device_index,
-                      Stream stream) {
-  const LogitsProcessorsParams& in = p.processors;
-  // Few rows are processed faster by blocks that share them.
-  if (p.sample.indices != nullptr || in.in.rows < device_limits(device_index).num_sms) {
-    apply_logits_processors(dtype, in, device_index, stream);
-    if (p.sample.rows > 0) sample(dtype, RowKeys::weights, p.sample, device_index, stream);
-    return;
-  }
-  const RowConfig config = row_config(kSampleProcessed, RowKeys::weights, {in.in.rows, in.in.vocab},
-                                      {{in.in.data, in.in.stride, dtype},
-                                       {in.out, in.out_stride, dtype},
-                                       {in.output_counts, in.output_counts_stride, DType::i32}},
-                                      device_index);
-  launch_rows(row_spec(kSampleProcessed, config, in.in.vocab), in.in.rows, device_index, stream, p);
-}
-
 std::vector<ListedKernel> logits_processors_kernels() {
   std::vector<ListedKernel> list;
   for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
@@ -114,8 +87,6 @@ std::vector<ListedKernel> logits_processors_kernels() {
         list.push_back({.spec = spec_of({dtype, vec, kThreads, has_bias}), .preset = vec > 1});
       }
     }
-    std::vector<ListedKernel> fused = row_kernels(kSampleProcessed, dtype, RowKeys::weights);
-    std::move(fused.begin(), fused.end(), std::back_inserter(list));
   }
   return list;
 }

@@ -8,6 +8,7 @@
 #include "cpu/logits_processors.h"
 #include "cpu/sampling.h"
 #include "cuda/logits_processors.h"
+#include "cuda/sampling.h"
 #include "logits_processors/logits_processors_types.h"
 #include "ops/sampling_arguments.h"
 
@@ -121,20 +122,24 @@ void sample_processed(const TensorView& logits, const TensorView& processed, con
                       const SamplingOptions& options, Stream stream) {
   constexpr const char* kOp = "sample_processed";
   const Arg in{kOp, "logits", logits}, out{kOp, "processed", processed};
-  kernels::SampleProcessedParams p{};
-  p.processors = check_processors(in, out, processors);
-  p.processors.temperature.value = 1;
-  p.sample = sampling::check_sample(out, ids, filter, options);
-  p.sample.temperature = sampling::check_temperature(processors.temperature, p.sample.rows, in);
-  if (p.processors.in.rows == 0 && p.sample.rows == 0) return;
+  LogitsProcessorsParams first = check_processors(in, out, processors);
+  first.temperature.value = 1;
+  kernels::SampleParams second = sampling::check_sample(out, ids, filter, options);
+  second.temperature = sampling::check_temperature(processors.temperature, second.rows, in);
+  if (first.in.rows == 0 && second.rows == 0) return;
   const kernels::DType dtype = check::to_kernel(logits.dtype);
+  constexpr kernels::RowKeys kKeys = kernels::RowKeys::weights;
   dispatch(
       kOp, logits.device,
       [&] {
-        cpu::apply_logits_processors(dtype, p.processors);
-        if (p.sample.rows > 0) cpu::sample(dtype, kernels::RowKeys::weights, p.sample);
+        cpu::apply_logits_processors(dtype, first);
+        if (second.rows > 0) cpu::sample(dtype, kKeys, second);
       },
-      [&] { cuda::sample_processed(dtype, p, logits.device.index, stream); });
+      [&] {
+        const int device = logits.device.index;
+        cuda::apply_logits_processors(dtype, first, device, stream);
+        if (second.rows > 0) cuda::sample(dtype, kKeys, second, device, stream);
+      });
 }
 
 }  // namespace quire

@@ -20,7 +20,7 @@ from .types import TaggedTensor, TensorType
 
 class LogitsPipe:
     """Processors applied one after another, in as few passes over the rows as their meaning allows:
-    everything from logits to tokens is one kernel, unless a TopP follows a MinP.
+    everything from logits to tokens is one call, unless a TopP follows a MinP.
 
     compile=False runs the operators one by one. input_type: what the first tensor is, where the
     first processor takes logits and probabilities. Run-time parameters (temperature, top_k, top_p,
