@@ -33,7 +33,8 @@ struct alignas(16) RowMemory {
   u64 found[4];     // where a search ended
   u64 place;        // where a draw ended, by the thread that knows
   u64 all_mass;     // of the whole row, where a filter counts it
-  u64 list_size;
+  u32 list_size;
+  i32 listed;  // top-k, if a list of candidates is of that alone
 };
 static_assert(sizeof(RowMemory) == kRowHeaderBytes);
 // Behind it, in kernels that search.
@@ -72,7 +73,7 @@ struct ClusterRow {
         keys(reinterpret_cast<u32*>(tile::shared_memory() + kRowHeaderBytes + own_bytes)),
         data(static_cast<const T*>(rows) + first),
         vocab(vocab) {
-    const i32 part = row_part(vocab, c.cluster);
+    const i32 part = c.cluster > 1 ? row_part(vocab, c.cluster) : vocab;
     begin = tile::min_of(rank() * part, vocab);
     end = tile::min_of(begin + part, vocab);
     if (tile::thread_index() == 0) memory.list_size = 0;

@@ -1,7 +1,7 @@
 // Draws a token from a list of a row's largest tokens in the shared memory of one block.
 #pragma once
 
-#include "sampling/row_filter.h"
+#include "sampling/row_request.h"
 #include "sampling/token_list.h"
 
 namespace quire::kernels {
@@ -11,45 +11,6 @@ inline void put_token(const SampleParams& p, i64 row, i32 id, u64 mass, u64 tota
   if (p.log_probs == nullptr) return;
   p.log_probs[row * p.log_probs_stride] =
       tile::log_f32(static_cast<float>(mass) / static_cast<float>(total));
-}
-
-// The output row of the block's cluster; found anew each time, since registers are short.
-template <RowConfig c>
-inline i64 row_of_block() {
-  return tile::opaque(tile::block_index()) / c.cluster;
-}
-
-// What is asked of an output row.
-template <RowConfig c>
-struct RowRequest {
-  RowFilter filter;
-  float temperature = 1.f;
-  bool valid;
-
-  RowRequest(const SampleParams& p, i64 row_index)
-      : filter(p.filter, row_index), valid(filter.is_valid()) {
-    if constexpr (c.keys == RowKeys::weights) {
-      temperature = p.temperature.at(row_index);
-      valid = valid && is_temperature(temperature);
-      if (temperature == 0.f) filter.top_k = 1;
-    }
-  }
-};
-
-// How many of the sorted list's first `size` entries top-p and min-p keep.
-template <RowConfig c>
-inline int kept_entries(ClusterRow<c>& row, const RowFilter& filter, int size) {
-  u64 mine;
-  if (filter.top_p < 1.f) {
-    const PrefixSum sums = list_masses(row, size, mine);
-    const u64 needed = nucleus_mass(filter.top_p, filter.joint ? row.memory.all_mass : sums.total);
-    if (needed <= sums.total) size = find_entry(row, size, needed, sums.before, mine) + 1;
-  }
-  const u32 smallest = tile::max_of(min_p_key(filter, row.largest), 1u);
-  const ListRun<c.threads> run(size);
-  mine = 0;
-  for (int i = run.first; i < run.last; ++i) mine += entry_key(row.search().list[i]) >= smallest;
-  return static_cast<int>(block_prefix_sum<c.threads>(mine, row.memory.warp_sums).total);
 }
 
 template <RowConfig c>
@@ -71,7 +32,7 @@ inline void draw_from_sorted(const SampleParams& p, ClusterRow<c>& row, const Ro
   u64 mine;
   const PrefixSum sums = list_masses(row, size, mine);
   const u64 target = scale_random(row_random(p, row_index), sums.total);
-  const int place = find_entry(row, size, target + 1, sums.before, mine);
+  const int place = find_mass(row, size, target + 1, sums.before, mine);
   if (tile::thread_index() != 0) return;
   const u64 entry = list[place];
   put_token(p, row_index, entry_index(entry), row.mass(entry_key(entry)), sums.total);
@@ -118,9 +79,10 @@ inline void draw_by_comparing(const SampleParams& p, ClusterRow<c>& row, const R
   });
   tile::sync_diverged_block();
   const u64 of_top_k = row.memory.place;
-  const u64 needed = filter.top_p < 1.f
-                         ? nucleus_mass(filter.top_p, filter.joint ? row.memory.all_mass : of_top_k)
-                         : ~u64{0};
+  const u64 needed = filter.top_p < 1.f ? nucleus_mass(filter.top_p, filter.counts_all(row.vocab)
+                                                                         ? row.memory.all_mass
+                                                                         : of_top_k)
+                                        : ~u64{0};
   const u32 smallest = tile::max_of(min_p_key(filter, row.largest), 1u);
   if (const int i = tile::thread_index(); i < size) {
     const u32 key = entry_key(list[i]);

@@ -8,7 +8,7 @@
 // Needs:  sm_90 for clusters, else any GPU
 #pragma once
 
-#include "sampling/row_filter.h"
+#include "sampling/list_candidates.h"
 
 namespace quire::kernels {
 
@@ -19,9 +19,7 @@ struct Renormaliser {
   float sum;
 
   Renormaliser(i32 largest_exponent, u64 mass)
-      : unit(tile::float_from_bits(
-            largest_exponent < 254 ? static_cast<u32>(254 - largest_exponent) << 23 : 0x00400000u)),
-        sum(static_cast<float>(mass) * 0x1p-39f) {}
+      : unit(mass_unit(largest_exponent)), sum(static_cast<float>(mass) * 0x1p-39f) {}
   float operator()(float probability) const { return probability * unit / sum; }
 };
 
@@ -44,13 +42,69 @@ inline void write_row(const ClusterRow<c>& row, void* out, i64 first, Value&& va
   }
 }
 
+// The row from the list of what is kept in the first block, cut from all blocks' candidates.
+template <RowConfig c>
+inline void write_listed(ClusterRow<c>& row, const RowFilter& filter, int size, void* out,
+                         i64 first) {
+  using T = tile::storage_t<c.dtype>;
+  constexpr bool kNumbers = c.keys == RowKeys::ordered;
+  u64* list = row.search().list;
+  u64* found = row.memory.found;
+  if (row.is_leader()) {
+    size = tile::min_of(size, filter.top_k);
+    u64 mass = 0, mine;
+    if constexpr (!kNumbers) {
+      size = kept_entries(row, filter, size);
+      mass = list_masses(row, size, mine).total;
+    }
+    if (tile::thread_index() == 0) {
+      found[0] = list[size - 1];
+      found[1] = mass;
+    }
+  }
+  row.sync_own();
+  const u64 last = *row.of_block(&found[0], 0), mass = *row.of_block(&found[1], 0);
+  const Renormaliser renormalised(row.largest_exponent(), mass);
+  using Access = tile::Vec<T, c.vec_elems>;
+  Access nothing;
+#pragma unroll
+  for (int i = 0; i < c.vec_elems; ++i) {
+    nothing.data[i] = tile::from_float<T>(kNumbers ? tile::kNegInf : 0.f);
+  }
+  T* to = static_cast<T*>(out) + first;
+  for (i32 at = row.begin + tile::thread_index() * c.vec_elems; at < row.end;
+       at += c.threads * c.vec_elems) {
+    *reinterpret_cast<Access*>(to + at) = nothing;
+  }
+  tile::sync_diverged_block();
+  const int listed = row.is_leader() ? size : static_cast<int>(row.memory.list_size);
+  for (int i = tile::thread_index(); i < listed; i += c.threads) {
+    const u64 entry = list[i];
+    const i32 index = entry_index(entry);
+    if (entry < last || index < row.begin || index >= row.end) continue;
+    const u32 key = entry_key(entry);
+    const float x = tile::float_from_bits(kNumbers ? bits_of_key(key) : key);
+    to[index] = tile::from_float<T>(kNumbers ? x : renormalised(x));
+  }
+  row.finish();
+}
+
 template <RowConfig c>
 void filter_rows(const FilterRowsParams& p) {
   const i64 row_index = tile::block_index() / c.cluster;
   const RowFilter filter(p.filter, row_index);
   ClusterRow<c> row(p.in.data, row_index * p.in.stride, p.in.vocab, kSearchBytes);
   const i64 first = row_index * p.out_stride;
-  const u32 largest = row.read();
+  const Listing listing = listing_of(RowRequest<c>(p, row_index), row.vocab);
+  if (listing.count > 0) {
+    const int size = list_candidates(p, row, listing);
+    if (size >= 0) {
+      if (listing.is_top_k && row.is_leader()) sort_list<c.threads>(row.search().list, size);
+      return write_listed(row, filter, size, p.out, first);
+    }
+  }
+  if (row.largest == 0) row.read();
+  const u32 largest = row.largest;
   if constexpr (c.keys == RowKeys::ordered) {
     const TokenCut cut = filter_cut(row, filter);
     write_row(row, p.out, first, [&](i32 i, u32 key) {

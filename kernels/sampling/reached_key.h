@@ -18,17 +18,18 @@ struct KeyList {
     const auto word = static_cast<u32>(entries[i] >> 32);
     return upper == 0 ? word : word == upper ? static_cast<u32>(entries[i]) : 0;
   }
+  u32 weight(int) const { return 1; }
 };
 
 struct KeyGoal {
-  u32 count;   // entries that must reach the key
+  u32 count;   // weight of the entries that must reach the key; of a KeyList their number
   u32 enough;  // the search ends when no more than this do, or when those at the key are equal
   u32 lowest;  // entries below do not count; the result when fewer than `count` are left
 };
 
 // The largest and the smallest key that are not below `lowest`: high < low when there is none.
-template <int threads>
-inline void find_range(const KeyList& list, u32 lowest, u32& low, u32& high) {
+template <int threads, class List>
+inline void find_range(const List& list, u32 lowest, u32& low, u32& high) {
   high = 0;
   u32 flipped = 0;  // of the smallest
 #pragma unroll 1
@@ -53,8 +54,8 @@ inline void find_range(const KeyList& list, u32 lowest, u32& low, u32& high) {
 }
 
 // The list may be changed when this returns.
-template <int threads>
-inline u32 reached_key(const KeyList& list, KeyGoal goal) {
+template <int threads, class List>
+inline u32 reached_key(const List& list, KeyGoal goal) {
   constexpr int kPerLane = kKeyBins / 32;
   u32 low, high;
   find_range<threads>(list, goal.lowest, low, high);
@@ -69,7 +70,9 @@ inline u32 reached_key(const KeyList& list, KeyGoal goal) {
 #pragma unroll 1
     for (int i = tile::thread_index(); i < list.size; i += threads) {
       const u32 key = list.key(i);
-      if (low <= key && key <= high) tile::atomic_add(&list.bins[(high - key) >> shift], 1u);
+      if (low <= key && key <= high) {
+        tile::atomic_add(&list.bins[(high - key) >> shift], list.weight(i));
+      }
     }
     tile::sync_diverged_block();
     // Every warp looks for the bin by itself.

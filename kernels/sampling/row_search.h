@@ -89,46 +89,56 @@ inline bool find_bin(ClusterRow<c>& row, NeededOf&& needed_of) {
   return exists;
 }
 
-// Each(add) calls add(position, weight) for all that this block has. The last of the first bins is
-// open. The search goes on until its goal is reached or `first` to `last` are one position.
-// needed_of(total) gives the amount: 0, or more than the total: nothing is searched for.
+// One histogram: the bin of [found.first, found.last] at which the sum reaches needed_of(sum over
+// all), whose bins are 2^shift positions wide; then `shift` is that of its bins. `found` starts as
+// {}, and its last bin then is open. Each(add) calls add(position, weight) for all that this block
+// has. needed_of's amount may be 0 or more than the sum: nothing is searched for, and found.exists
+// is false.
+template <RowConfig c, class Each, class NeededOf>
+inline void narrow(ClusterRow<c>& row, Crossing& found, int& shift, Each&& each,
+                   NeededOf&& needed_of) {
+  constexpr int kOpenShift = 32 - kBinBits;
+  Histogram& histogram = row.search().histogram;
+  const bool is_first = !found.exists;
+  tile::sync_diverged_block();
+  for (int i = tile::thread_index(); i < kBins; i += c.threads) {
+    histogram.low[i] = histogram.high[i] = 0;
+  }
+  tile::sync_diverged_block();
+  each([&](u32 position, auto weight) {
+    if (position < found.first) return;
+    u32 bin = (position - found.first) >> shift;
+    if (is_first) bin = tile::min_of(bin, static_cast<u32>(kBins - 1));
+    if (bin < kBins) histogram.add(bin, weight);
+  });
+  found.exists = find_bin(row, [&](u64 total) {
+    if (is_first) found.needed = needed_of(total);
+    return found.needed;
+  });
+  if (!found.exists) return;
+  const u64* result = row.memory.found;
+  const u32 bin = static_cast<u32>(result[0]);
+  found.needed -= result[1];
+  found.above += result[1];
+  found.within = result[2];
+  found.next = result[3];
+  found.first += bin << shift;
+  const bool is_open = is_first && bin == kBins - 1;
+  found.last = is_open ? 0xffffffffu : found.first + (1u << shift) - 1;
+  shift = is_open ? kOpenShift : tile::max_of(shift - kBinBits, 0);
+}
+
+// The search goes on until its goal is reached or `first` to `last` are one position.
 template <RowConfig c, class Each, class NeededOf>
 inline Crossing find_crossing(ClusterRow<c>& row, SearchGoal goal, Each&& each,
                               NeededOf&& needed_of) {
-  constexpr int kOpenShift = 32 - kBinBits;
+  Crossing found{};
   int shift = goal.shift;
-  Crossing found{false, 0, 0, 0, 0, 0, 0};
-  Histogram& histogram = row.search().histogram;
-  for (bool is_first = true;; is_first = false) {
-    tile::sync_diverged_block();
-    for (int i = tile::thread_index(); i < kBins; i += c.threads) {
-      histogram.low[i] = histogram.high[i] = 0;
-    }
-    tile::sync_diverged_block();
-    each([&](u32 position, auto weight) {
-      if (position < found.first) return;
-      u32 bin = (position - found.first) >> shift;
-      if (is_first) bin = tile::min_of(bin, static_cast<u32>(kBins - 1));
-      if (bin < kBins) histogram.add(bin, weight);
-    });
-    const bool exists = find_bin(row, [&](u64 total) {
-      if (is_first) found.needed = needed_of(total);
-      return found.needed;
-    });
-    if (!exists) return found;
-    const u64* result = row.memory.found;
-    const u32 bin = static_cast<u32>(result[0]);
-    found.exists = true;
-    found.needed -= result[1];
-    found.above += result[1];
-    found.within = result[2];
-    found.next = result[3];
-    found.first += bin << shift;
-    const bool is_open = is_first && bin == kBins - 1;
-    found.last = is_open ? 0xffffffffu : found.first + (1u << shift) - 1;
+  for (;;) {
+    narrow(row, found, shift, each, needed_of);
+    if (!found.exists || found.first == found.last) return found;
     const u64 sum = found.above + found.within + (goal.counts_next ? found.next : 0);
-    if (shift == 0 || sum <= goal.enough) return found;
-    shift = is_open ? kOpenShift : tile::max_of(shift - kBinBits, 0);
+    if (sum <= goal.enough) return found;
   }
 }
 
@@ -168,23 +178,6 @@ inline TokenCut cut_at(ClusterRow<c>& row, const Crossing& crossing, u64 each, T
       },
       [&](u64) { return ties; });
   return {key, static_cast<i32>(last.first)};
-}
-
-// The shortest prefix within `within` whose mass reaches needed_of(mass of `within`).
-template <RowConfig c, class NeededOf>
-inline TokenCut find_mass(ClusterRow<c>& row, TokenCut within, NeededOf&& needed_of) {
-  const Crossing crossing = find_crossing(
-      row, {kKeyShift, 0},
-      [&](auto&& add) {
-        row.for_each([&](i32 i, u32 key) {
-          if (!within.keeps(key, i)) return;
-          const u64 mass = row.mass(key);
-          if (mass != 0) add(row.largest - key, mass);
-        });
-      },
-      needed_of);
-  if (!crossing.exists) return within;
-  return cut_at(row, crossing, row.mass(row.largest - crossing.first), within);
 }
 
 }  // namespace quire::kernels

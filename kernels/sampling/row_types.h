@@ -79,17 +79,25 @@ constexpr i32 sampled_elems(const RowConfig& c, i32 vocab) {
 // How many of them should reach the bound: their share of the k largest, and four times the
 // deviation that is to be expected of that.
 constexpr i32 sampled_rank(const RowConfig& c, i32 k, i32 vocab) {
-  const i32 share = static_cast<i32>(i64{k} * sampled_elems(c, vocab) / vocab);
+  const i32 share = k * sampled_elems(c, vocab) / vocab;
   return share + share / 4 + 12;
 }
 // Whether they are looked for: where they will be few enough, with some reserve (the highest of
 // several blocks' bounds is one by itself), and the row is not held for other searches, which leave
 // no registers.
 constexpr bool has_candidates(const RowConfig& c, i32 k, i32 vocab) {
-  if (c.held || k <= 0 || k >= vocab) return false;
-  const i64 rank = sampled_rank(c, k, vocab);
+  if (c.held || k <= 0 || k >= vocab || k > kMaxCandidates) return false;
+  const i32 rank = sampled_rank(c, k, vocab);
+  const i32 most = kMaxCandidates * (c.cluster > 2 ? 4 : 3) / 4;
   return rank <= c.threads * 3 / 4 &&
-         rank * vocab / sampled_elems(c, vocab) <= kMaxCandidates * (c.cluster > 2 ? 4 : 3) / 4;
+         rank <= row_part(vocab, c.cluster) / kCandidateElems * 3 / 2 &&
+         i64{rank} * vocab <= i64{most} * sampled_elems(c, vocab);
+}
+
+// How many tokens are listed where top-p or min-p end the list.
+constexpr i32 nucleus_tokens(i32 vocab) {
+  constexpr i32 kMost = 2048;
+  return vocab / 64 < kMost ? vocab / 64 : kMost;
 }
 
 // A value for all rows, or one a row.

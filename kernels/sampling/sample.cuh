@@ -13,9 +13,9 @@
 // the rest is the work of one block.
 #pragma once
 
-#include "sampling/candidates.h"
 #include "sampling/draw_from_list.h"
 #include "sampling/draw_token.h"
+#include "sampling/list_candidates.h"
 
 namespace quire::kernels {
 
@@ -26,52 +26,28 @@ inline void put_invalid(const SampleParams& p, i64 row) {
   }
 }
 
-// Whether the row, whose largest key is known, is a distribution.
-template <RowConfig c>
-inline bool is_distribution(u32 largest, float temperature) {
-  if constexpr (c.keys == RowKeys::probabilities) {
-    return largest != 0 && largest < kNotAProbability;
-  }
-  const float logit = tile::float_from_bits(bits_of_key(largest));
-  if (largest == kNanKey || logit == tile::kNegInf) return false;
-  return logit < tile::kInfinity || temperature == 0.f;
-}
-
-// Not the size of a list: there is none, or the row cannot be sampled.
-constexpr int kNoList = -1, kInvalidRow = -2;
-
 // The tokens that top-k keeps, and perhaps some more, as a list of the first block, from a row of
 // weights or probabilities. Without a list `cut` is what top-k keeps.
 template <RowConfig c>
 inline int list_top_k(ClusterRow<c>& row, const RowFilter& filter, TokenCut& cut) {
   if (!filter.has_top_k(row.vocab)) return kNoList;
-  const Crossing crossing = find_count(row, static_cast<u64>(filter.top_k), kListCapacity);
-  if (!crossing.exists) return kNoList;
-  if (crossing.above + crossing.within > kListCapacity) {
-    cut = cut_at(row, crossing, 1, kKeepAll);
-    return kNoList;
+  if (filter.top_k <= kListCapacity) {
+    const Crossing crossing = find_count(row, static_cast<u64>(filter.top_k), kListCapacity);
+    if (!crossing.exists) return kNoList;
+    if (crossing.above + crossing.within <= kListCapacity) {
+      if (filter.joint && filter.top_p < 1.f) {
+        const u64 all_mass = kept_mass(row, kKeepAll);
+        if (tile::thread_index() == 0) row.memory.all_mass = all_mass;
+      }
+      return gather_list(
+          row, row.search().list, [&](auto&& visit) { row.for_each(visit); },
+          [&](i32 i, u32 key) {
+            return key != 0 && row.largest - key <= crossing.last ? list_entry(key, i) : 0;
+          });
+    }
   }
-  if (filter.joint && filter.top_p < 1.f) {
-    const u64 all_mass = kept_mass(row, kKeepAll);
-    if (tile::thread_index() == 0) row.memory.all_mass = all_mass;
-  }
-  return gather_list(
-      row, row.search().list, [&](auto&& visit) { row.for_each(visit); },
-      [&](i32 i, u32 key) {
-        return key != 0 && row.largest - key <= crossing.last ? list_entry(key, i) : 0;
-      });
-}
-
-// A list of logits becomes one of weights.
-template <RowConfig c>
-inline void weigh_list(const ClusterRow<c>& row, int size) {
-  u64* list = row.search().list;
-#pragma unroll 1
-  for (int i = tile::thread_index(); i < size; i += c.threads) {
-    const float logit = tile::float_from_bits(bits_of_key(entry_key(list[i])));
-    list[i] = list_entry(weight_bits(logit, row.weights), entry_index(list[i]));
-  }
-  tile::sync_diverged_block();
+  cut = top_k_cut(row, filter.top_k);
+  return kNoList;
 }
 
 // The same straight from the logits: weighs only those that may be among the k largest. No list
@@ -118,39 +94,8 @@ inline void put_validity(const SampleParams& p, const ClusterRow<c>& row, bool v
   if (p.valid != nullptr) p.valid[row_index * p.valid_stride] = valid ? 1 : 0;
 }
 
-// The k of a row whose candidates one pass can find, else 0.
-template <RowConfig c>
-inline int candidates_k(const RowRequest<c>& request, i32 vocab) {
-  const RowFilter& filter = request.filter;
-  const bool can = request.valid && has_candidates(c, filter.top_k, vocab) &&
-                   !(filter.joint && filter.top_p < 1.f);
-  return can ? filter.top_k : 0;
-}
-
-// What top-k keeps, and perhaps some more, in one pass over a row that has not been read; no list
-// when it cannot tell which are the k largest.
-template <RowConfig c>
-inline int list_candidates(const SampleParams& p, ClusterRow<c>& row, int k) {
-  Candidates<c> candidates(row);
-  candidates.gather(k);
-  const RowRequest<c> request(p, row_of_block<c>());  // anew: registers are short in between
-  const auto found = candidates.summarise(request.filter.top_k);
-  const bool valid = found.largest != 0 && is_distribution<c>(found.largest, request.temperature);
-  row.largest = found.largest;
-  if constexpr (c.keys == RowKeys::weights) row.set_temperature(request.temperature);
-  if (!found.complete || (valid && !candidates.is_bound_sure())) {
-    candidates.discard();
-    return kNoList;
-  }
-  candidates.collect(found);
-  if (!valid) return kInvalidRow;
-  if (!row.is_leader()) return found.total;
-  const int size = candidates.tighten(found.total, request.filter.top_k);
-  if constexpr (c.keys == RowKeys::weights) weigh_list(row, size);
-  return size;
-}
-
-// The same from a row that has been read and can be sampled. No list: the token has been drawn.
+// What the filter keeps of a row that has been read and can be sampled, as a list. No list: the
+// token has been drawn.
 template <RowConfig c>
 inline int list_of_row(const SampleParams& p, ClusterRow<c>& row) {
   const RowRequest<c> request(p, row_of_block<c>());
@@ -166,32 +111,10 @@ inline int list_of_row(const SampleParams& p, ClusterRow<c>& row) {
   const int size = list_top_k(row, filter, cut);
   if (size != kNoList) return size;
   const i64 row_index = row_of_block<c>();
-  draw_token(row, with_top_p_and_min_p(row, filter, cut), row_random(p, row_index),
+  const RowFilter again(p.filter, row_index);  // registers are short in between
+  draw_token(row, with_top_p_and_min_p(row, again, cut), row_random(p, row_index),
              [&](i32 id, u64 mass, u64 total) { put_token(p, row_index, id, mass, total); });
   return kNoList;
-}
-
-// read() reads the row; is_row is false where there is none.
-template <RowConfig c, class Read>
-inline void sample_row(const SampleParams& p, ClusterRow<c>& row, bool is_row, bool may_stream,
-                       Read&& read) {
-  int size = kNoList;
-  if (may_stream && is_row) {
-    const int k = candidates_k(RowRequest<c>(p, row_of_block<c>()), row.vocab);
-    if (k > 0) size = list_candidates(p, row, k);
-  }
-  if (size != kNoList) {
-    put_validity(p, row, size != kInvalidRow);
-  } else {
-    if (is_row) read();
-    const RowRequest<c> request(p, row_of_block<c>());
-    const bool valid =
-        is_row && request.valid && is_distribution<c>(row.largest, request.temperature);
-    put_validity(p, row, valid);
-    if (valid) size = list_of_row(p, row);
-    row.finish();
-  }
-  if (size >= 0 && row.is_leader()) draw_from_list(p, row, size);
 }
 
 template <RowConfig c>
@@ -200,7 +123,23 @@ void sample(const SampleParams& p) {
   const i64 source = p.indices == nullptr ? row_index : p.indices[row_index * p.indices_stride];
   const bool is_row = source >= 0 && source < p.in.rows;
   ClusterRow<c> row(p.in.data, (is_row ? source : 0) * p.in.stride, p.in.vocab, kSearchBytes);
-  sample_row(p, row, is_row, /*may_stream=*/true, [&] { row.read(); });
+  int size = kNoList;
+  if (is_row) {
+    const Listing listing = listing_of(RowRequest<c>(p, row_of_block<c>()), row.vocab);
+    if (listing.count > 0) size = list_candidates(p, row, listing);
+  }
+  if (size != kNoList) {
+    put_validity(p, row, size != kInvalidRow);
+  } else {
+    if (is_row && row.largest == 0) row.read();
+    const RowRequest<c> request(p, row_of_block<c>());
+    const bool valid =
+        is_row && request.valid && is_distribution<c>(row.largest, request.temperature);
+    put_validity(p, row, valid);
+    if (valid) size = list_of_row(p, row);
+    row.finish();
+  }
+  if (size >= 0 && row.is_leader()) draw_from_list(p, row, size);
 }
 
 }  // namespace quire::kernels

@@ -48,6 +48,12 @@ constexpr u64 token_mass(u32 bits, i32 largest_exponent) {
   return shift > -24 ? significand >> -shift : 0;
 }
 
+// What brings probabilities to units of the power of two below the largest: 2^(127 - exponent).
+constexpr float mass_unit(i32 largest_exponent) {
+  return __builtin_bit_cast(
+      float, largest_exponent < 254 ? static_cast<u32>(254 - largest_exponent) << 23 : 0x00400000u);
+}
+
 // The mass that a nucleus must reach: ceil(p * total) in exact arithmetic, p in units of 2^-32, at
 // least 1. 0 stands for all tokens.
 constexpr u64 nucleus_mass(float p, u64 total) {

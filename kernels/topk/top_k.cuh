@@ -68,9 +68,8 @@ inline int gather_largest(ClusterRow<c>& row, i32 k, EntryOrder order) {
       tile::sync_diverged_block();
       return candidates.tighten(found.total, k);
     }
-    candidates.discard();
   }
-  row.read();
+  if (row.largest == 0) row.read();
   return order.highest_index ? search_largest<c, true>(row, k, order)
                              : search_largest<c, false>(row, k, order);
 }

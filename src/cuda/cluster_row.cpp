@@ -14,9 +14,6 @@ using kernels::RowKeys;
 // Short rows would leave most of many threads without work.
 constexpr int kShortRow = 2048;
 constexpr int kShortRowThreads = 128, kLongRowThreads = 512;
-// One block holds 64 KiB of a row, so that three are at work on a multiprocessor of 228 KiB: while
-// one searches, others read.
-constexpr int kOneBlockRow = 16384;
 constexpr int kClusterBlocks = 8;  // the most that every GPU with clusters has
 // The list of configurations states the shared memory of a row like this.
 constexpr int kListedVocab = 128256;
@@ -32,25 +29,41 @@ int vec_elems(std::int32_t vocab, std::initializer_list<RowAccess> accesses) {
   return vec;
 }
 
-// Long rows of which candidates are looked for in one pass are not held. Clusters of more than two
-// blocks take half of the multiprocessors at most, since those of a GPC do not divide evenly among
-// them (H100: 16 rows take 26 us with eight blocks each, 21 with four). Lists too long for them
-// need more blocks. Where there are no candidates, `config` stays as it is.
-RowConfig with_candidates(const RowConfig& config, const RowKernel& kernel, RowsShape shape,
-                          const DeviceLimits& limits) {
+// Blocks that share a row which they hold: eight where they all run at a time, else two, or eight
+// where two cannot hold it (H100, top-p of 64 rows: of 32,000 tokens 42 us with two blocks, 71 with
+// eight; of 128,256 tokens 164 us with four, 122 with eight).
+int holding_blocks(RowConfig config, const RowKernel& kernel, RowsShape shape,
+                   const DeviceLimits& limits) {
+  if (kernel.max_cluster_rows == kAllRows || shape.rows * kClusterBlocks <= limits.num_sms) {
+    return kClusterBlocks;
+  }
+  config.cluster = 2;
+  const std::int64_t memory = row_memory_bytes(config, shape.vocab) + kernel.own_bytes;
+  return memory <= limits.max_smem_per_block ? 2 : kClusterBlocks;
+}
+
+// Long rows of which candidates are looked for in one pass are not held. As many blocks share one
+// as run at a time; clusters of more than two take half of the multiprocessors at most, since those
+// of a GPC do not divide evenly among them (H100: 16 rows take 26 us with eight blocks each, 21
+// with four), unless lists are too long for fewer. Where there are no candidates, `config` stays as
+// it is.
+RowConfig with_candidates(const RowConfig& config, RowsShape shape, const DeviceLimits& limits) {
   RowConfig best = config;
   best.held = false;
-  best.cluster = 1;
-  const int most = limits.compute_major >= 9 ? kClusterBlocks : 1;
-  const auto fits = [&](int cluster) {
-    return shape.rows * cluster <= limits.num_sms / (cluster > 2 ? 2 : 1);
+  const auto has_them = [&](int cluster) {
+    best.cluster = cluster;
+    return has_candidates(best, shape.candidates, shape.vocab);
   };
-  const auto has_them = [&] { return has_candidates(best, shape.top_k, shape.vocab); };
-  const bool may_add = shape.rows <= kernel.max_cluster_rows;
-  while (best.cluster < most && (fits(2 * best.cluster) || (may_add && !has_them()))) {
-    best.cluster *= 2;
+  const int most = limits.compute_major >= 9 ? kClusterBlocks : 1;
+  int cluster = 1;
+  while (cluster < most) {
+    const int doubled = 2 * cluster;
+    const bool has = has_them(cluster);
+    const int share = doubled > 2 && has ? 2 : 1;  // of the multiprocessors, one in
+    if (shape.rows * doubled > limits.num_sms / share || (has && !has_them(doubled))) break;
+    cluster = doubled;
   }
-  return has_them() ? best : config;
+  return has_them(cluster) ? best : config;
 }
 
 }  // namespace
@@ -63,14 +76,14 @@ RowConfig row_config(const RowKernel& kernel, RowKeys keys, RowsShape shape,
                    .keys = keys,
                    .vec_elems = std::min(vec_elems(vocab, accesses), kernel.max_vec_elems),
                    .threads = vocab <= kShortRow ? kShortRowThreads : kLongRowThreads};
-  if (vocab > kOneBlockRow && shape.rows <= kernel.max_cluster_rows && limits.compute_major >= 9) {
-    config.cluster = kClusterBlocks;
+  const bool is_long = vocab > kernel.one_block_row;
+  if (is_long && shape.rows <= kernel.max_cluster_rows && limits.compute_major >= 9) {
+    config.cluster = holding_blocks(config, kernel, shape, limits);
   }
   config.held = kernel.holds_rows &&
                 row_memory_bytes(config, vocab) + kernel.own_bytes <= limits.max_smem_per_block;
-  const bool is_long = vocab > kOneBlockRow;
-  return kernel.finds_candidates && is_long ? with_candidates(config, kernel, shape, limits)
-                                            : config;
+  return kernel.finds_candidates && vocab > kCandidatesRow ? with_candidates(config, shape, limits)
+                                                           : config;
 }
 
 jit::KernelSpec row_spec(const RowKernel& kernel, const RowConfig& config, std::int32_t vocab) {
@@ -105,14 +118,15 @@ std::vector<ListedKernel> row_kernels(const RowKernel& kernel, DType dtype, RowK
     int vocab;
     int min_arch, max_arch;
     bool preset;
-    bool of_candidates = false;
+    bool is_chosen = false;  // by the number of rows
   };
   constexpr int kAll = INT_MAX;
   const bool always = kernel.max_cluster_rows == kAllRows;
   const Mode modes[] = {{kShortRowThreads, 1, true, kShortRow, 80, kAll, false},
-                        {kLongRowThreads, 1, true, kOneBlockRow, 80, kAll, false},
+                        {kLongRowThreads, 1, true, kernel.one_block_row, 80, kAll, false},
                         {kLongRowThreads, 1, false, kListedVocab, 80, always ? 89 : kAll, true},
                         {kLongRowThreads, kClusterBlocks, true, kListedVocab, 90, kAll, true},
+                        {kLongRowThreads, 2, true, kListedVocab / 2, 90, kAll, false, true},
                         {kLongRowThreads, kClusterBlocks, false, kernels::kMaxVocab, 90, kAll,
                          kernel.finds_candidates},
                         {kLongRowThreads, 4, false, kernels::kMaxVocab, 90, kAll, true, true},
@@ -120,8 +134,7 @@ std::vector<ListedKernel> row_kernels(const RowKernel& kernel, DType dtype, RowK
   std::vector<ListedKernel> list;
   for (const int vec : {1, std::min(16 / size_bytes(dtype), kernel.max_vec_elems)}) {
     for (const Mode& mode : modes) {
-      if (mode.cluster > 1 && kernel.max_cluster_rows == 0) continue;
-      if (mode.of_candidates && !kernel.finds_candidates) continue;
+      if (mode.is_chosen && (always || (!mode.held && !kernel.finds_candidates))) continue;
       if (!mode.held && !kernel.holds_rows) continue;  // those of rows that are held stand for them
       const RowConfig config{.dtype = dtype,
                              .keys = keys,

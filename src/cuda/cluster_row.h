@@ -19,6 +19,8 @@ struct RowAccess {
 };
 
 constexpr std::int64_t kAllRows = INT64_MAX;
+// Longer rows are looked over for candidates.
+constexpr std::int32_t kCandidatesRow = 8192;
 
 struct RowKernel {
   const char* folder;
@@ -26,8 +28,10 @@ struct RowKernel {
   const char* params_type;
   int min_blocks_per_sm = 2;              // of long rows, that there must be registers for
   int own_bytes = kernels::kSearchBytes;  // of shared memory behind the row's header
-  // Long rows have a cluster of blocks each, up to as many rows. With more, one block a row keeps
-  // the GPU busy, and need not wait for others.
+  // Longer rows have a cluster of blocks each, up to as many rows (of top-k no shorter ones: H100,
+  // 16 rows of 16,384, k = 2048: 40 us with a block each, 56 with eight). With more rows, one block
+  // each keeps the GPU busy, and need not wait for others.
+  std::int32_t one_block_row = 16384;
   std::int64_t max_cluster_rows = 64;
   int max_vec_elems = 8;          // an access
   bool holds_rows = true;         // in shared memory, where that is large enough
@@ -37,7 +41,7 @@ struct RowKernel {
 struct RowsShape {
   std::int64_t rows;
   std::int32_t vocab;
-  std::int32_t top_k = 0;  // where it is known, and candidates are what the kernel looks for
+  std::int32_t candidates = 0;  // how many of a row's largest elements are looked for, if any are
 };
 
 // How rows are best read on the device: the first access is the input's.

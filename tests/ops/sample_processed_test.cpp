@@ -164,10 +164,14 @@ TEST(SampleProcessed, IsTheTwoCalls) {
   }
 }
 
-TEST(SampleProcessed, RowsThatAreReadAgain) {
-  const int vocab = test::is_emulated() ? 40008 : 128256;
-  expect_two_calls(
-      {test::is_emulated() ? 4 : 150, vocab, DType::bf16, 0, true, true, false, kTopKFirst});
+// One kernel where there are no biases.
+TEST(SampleProcessed, CandidatesOfLongRows) {
+  const int vocab = test::is_emulated() ? 20000 : 128256;
+  const int rows = test::is_emulated() ? 6 : 150;
+  expect_two_calls({rows, vocab, DType::bf16, 0, true, false, false, kTopKFirst});
+  expect_two_calls({rows, vocab, DType::f32, 4, false, false, false, kJoint});
+  expect_two_calls({rows, vocab + 1, DType::f16, 1, true, false, false, kTopKFirst});
+  expect_two_calls({rows, vocab, DType::f16, 0, true, true, false, kTopKFirst});
 }
 
 TEST(SampleProcessed, Empty) {

@@ -53,16 +53,6 @@ TEST(SampleFromLogits, WeightsAreExponentials) {
   EXPECT_EQ(weight(1, 1, 1e-44f), 1);
 }
 
-// The weights of one row as f32, which must be what a row of probabilities of the same bits gives.
-std::vector<float> weights(const std::vector<double>& logits, float temperature) {
-  float largest = -INFINITY;
-  for (const double x : logits) largest = std::max(largest, static_cast<float>(x));
-  std::vector<float> result;
-  for (const double x : logits)
-    result.push_back(weight(static_cast<float>(x), largest, temperature));
-  return result;
-}
-
 struct RowParameters {
   int k;
   float p, min_p, temperature;
@@ -111,7 +101,7 @@ void check_rows(int vocab, DType dtype, FilterOrder order, int num_rows, std::in
     SCOPED_TRACE("row " + std::to_string(r));
     const std::vector<double> row(flat.begin() + static_cast<std::ptrdiff_t>(r) * vocab,
                                   flat.begin() + static_cast<std::ptrdiff_t>(r + 1) * vocab);
-    const std::vector<float> probs = weights(row, static_cast<float>(temperatures[r]));
+    const std::vector<float> probs = test::logit_weights(row, static_cast<float>(temperatures[r]));
     const ReferenceFilter filter{static_cast<int>(ks[r]), static_cast<float>(ps[r]),
                                  static_cast<float>(min_ps[r]), order == FilterOrder::joint};
     const auto random = test::reference_philox(static_cast<std::uint64_t>(seeds[r]), 3, 0);
@@ -151,58 +141,6 @@ TEST(SampleFromLogits, RowsOfManyBlocks) {
       check_rows(128256, dtype, order, 9, 0);
       check_rows(151643, dtype, order, 2, 0);
     }
-  }
-}
-
-// What a sample of the row says about its largest elements is true for few of these, wrong for
-// others.
-void check_orders(int vocab, int copies, int k, float temperature) {
-  SCOPED_TRACE("vocab " + std::to_string(vocab) + " k " + std::to_string(k));
-  std::mt19937_64 engine(3);
-  std::normal_distribution<double> normal;
-  const std::function<double(int)> orders[] = {
-      [&](int i) { return 1e-3 * i; },
-      [&](int i) { return -1e-3 * i; },
-      [&](int) { return 1.5; },
-      [&](int i) { return (i > vocab / 2 && i < vocab / 2 + 3 * k ? 20 : 0) + normal(engine); },
-      [&](int i) { return i % 97 == 5 ? normal(engine) : -kInf; },
-      [&](int i) { return i == vocab - 1 ? 3 : -kInf; },
-      [&](int) { return std::round(normal(engine)); },
-      [&](int i) { return i == vocab / 3 ? kNan : normal(engine); },
-  };
-  const int rows = static_cast<int>(std::size(orders)) * copies;
-  std::vector<double> flat;
-  for (int r = 0; r < rows; ++r) {
-    for (int i = 0; i < vocab; ++i) {
-      flat.push_back(static_cast<float>(orders[r % std::size(orders)](i)));
-    }
-  }
-  const auto logits = TestTensor::from(flat, {rows, vocab}, DType::f32);
-  const auto ids = TestTensor::poisoned({rows}, DType::i32);
-  SamplingOptions options;
-  options.seed = 11;
-  sample_from_logits(logits, ids, {.top_k = k, .top_p = 0.9f}, temperature, options);
-  synchronize(test::test_device());
-  const std::vector<double> got = ids.values();
-  for (int r = 0; r < rows; ++r) {
-    const auto begin = flat.begin() + static_cast<std::ptrdiff_t>(r) * vocab;
-    const std::vector<double> row(begin, begin + vocab);
-    const bool has_nan = std::ranges::any_of(row, [](double x) { return std::isnan(x); });
-    const auto random = test::reference_philox(11, 0, static_cast<std::uint64_t>(r));
-    const int expected =
-        has_nan ? -1 : test::reference_token(weights(row, temperature), {k, 0.9f}, random);
-    EXPECT_EQ(got[r], expected) << "row " << r;
-  }
-}
-
-TEST(SampleFromLogits, TopKOfRowsInAnyOrder) {
-  check_orders(20000, 1, 20, 1);
-  check_orders(20000, 1, 300, 0.5f);
-  check_orders(20001, 1, 20, 1e6f);  // many logits of one weight
-  if (test::is_emulated()) return;
-  for (const int k : {1, 50, 700, 2000}) {
-    check_orders(128256, 1, k, 1);
-    check_orders(128256, 10, k, 1);  // a block each
   }
 }
 

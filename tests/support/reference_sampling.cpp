@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <numeric>
+
+#include "sampling/token_mass.h"
 
 namespace quire::test {
 namespace {
@@ -32,6 +35,17 @@ std::uint64_t nucleus(float p, std::uint64_t total) {
 }
 
 }  // namespace
+
+std::vector<float> logit_weights(const std::vector<double>& logits, float temperature) {
+  float largest = -INFINITY;
+  for (const double x : logits) largest = std::max(largest, static_cast<float>(x));
+  const kernels::WeightScale scale{largest, kernels::weight_scale(temperature)};
+  std::vector<float> result;
+  for (const double x : logits) {
+    result.push_back(std::bit_cast<float>(kernels::weight_bits(static_cast<float>(x), scale)));
+  }
+  return result;
+}
 
 std::vector<bool> reference_kept(const std::vector<float>& probs, const ReferenceFilter& filter) {
   std::vector<std::size_t> order(probs.size());

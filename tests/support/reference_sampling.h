@@ -15,6 +15,10 @@ struct ReferenceFilter {
   bool joint = false;  // top_p counts the mass of all tokens, not of the top k
 };
 
+// The weights of a row of logits (kernels/sampling/token_mass.h), which must be sampled as a row of
+// probabilities of the same bits is.
+std::vector<float> logit_weights(const std::vector<double>& logits, float temperature);
+
 // Whether a token is kept, by index. Probabilities are not negative and finite, one is positive.
 std::vector<bool> reference_kept(const std::vector<float>& probs, const ReferenceFilter& filter);
 
