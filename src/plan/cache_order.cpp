@@ -7,6 +7,9 @@ namespace {
 
 // Row tiles of a request from which on it is worth keeping its K and V in the cache.
 constexpr std::size_t kTilesThatShare = 4;
+// Items a worker that the last section has at least: its short ones fill what is left open between
+// the workers, and longest first over one section of few heads leaves much.
+constexpr std::int64_t kItemsToEvenOut = 2;
 
 }  // namespace
 
@@ -42,9 +45,13 @@ void CacheSections::add_sharing(const Request& request, std::span<const Job> job
   for (int first = 0; first < order.num_kv_heads; first += heads) {
     const int count = std::min(heads, order.num_kv_heads - first);
     const std::int64_t tokens = request.kv_len * count;
-    if (filled_ > 0 && filled_ + tokens > order.cached_tokens) close(balancer);
+    if (filled_ > 0 && filled_ + tokens > order.cached_tokens &&
+        items_left_ >= kItemsToEvenOut * order.num_workers) {
+      close(balancer);
+    }
     add(jobs, first, count);
     filled_ += tokens;
+    items_left_ -= static_cast<std::int64_t>(jobs.size()) * count;
   }
 }
 
@@ -71,6 +78,7 @@ void CacheSections::order(KvSplit& split, const CacheOrder& order, Balancer& bal
   ordered_.clear();
   section_begin_ = 0;
   filled_ = 0;
+  items_left_ = static_cast<std::int64_t>(split.parts.size()) * order.num_kv_heads;
   for (const Request& r : requests_) {
     if (shares(r)) add_sharing(r, jobs_of(r), order, balancer);
   }

@@ -12,6 +12,7 @@ namespace quire::plan {
 struct CacheOrder {
   std::span<const RowTile> tiles;
   int num_kv_heads;
+  int num_workers;             // as AttentionTile
   std::int64_t cached_tokens;  // as AttentionTile
 };
 
@@ -19,9 +20,9 @@ struct CacheOrder {
 class CacheSections {
  public:
   // Orders split.jobs longest first, in sections whose K and V fit the cache: requests with many
-  // row tiles, a few KV heads at a time where one request is too much. Requests whose K and V
-  // nobody shares come in a last section, where the short ones even out the workers. May divide a
-  // job's heads among several jobs.
+  // row tiles, a few KV heads at a time where one request is too much. The last of them has enough
+  // items to even out the workers, more than the cache holds if it must. Requests whose K and V
+  // nobody shares come in a section after that. May divide a job's heads among several jobs.
   void order(KvSplit& split, const CacheOrder& order, Balancer& balancer);
 
  private:
@@ -40,7 +41,8 @@ class CacheSections {
   std::vector<std::size_t> first_job_;
   std::vector<Job> ordered_;
   std::size_t section_begin_ = 0;
-  std::int64_t filled_ = 0;  // tokens of one head
+  std::int64_t filled_ = 0;      // tokens of one head
+  std::int64_t items_left_ = 0;  // that are in no section yet
 };
 
 }  // namespace quire::plan

@@ -18,6 +18,7 @@ struct Work {
   std::vector<RowTile> tiles;
   KvSplit split;
   int num_kv_heads = 0;
+  int num_workers = 1;
 
   // `num_tiles` row tiles of one part each, the later ones longer, as under the causal mask.
   void add_request(int num_tiles, std::int32_t kv_len) {
@@ -40,7 +41,7 @@ struct Work {
     Balancer balancer;
     CacheSections sections;
     KvSplit result = split;
-    sections.order(result, {tiles, num_kv_heads, cached_tokens}, balancer);
+    sections.order(result, {tiles, num_kv_heads, num_workers, cached_tokens}, balancer);
     return result.jobs;
   }
 };
@@ -60,7 +61,7 @@ std::map<Unit, int> places(const std::vector<Job>& jobs) {
 }
 
 RC_GTEST_PROP(CacheOrder, EveryHeadOfEveryJobIsThereOnce, ()) {
-  Work work{.num_kv_heads = *rc::gen::inRange(1, 9)};
+  Work work{.num_kv_heads = *rc::gen::inRange(1, 9), .num_workers = *rc::gen::inRange(1, 40)};
   const int requests = *rc::gen::inRange(1, 6);
   for (int r = 0; r < requests; ++r) {
     work.add_request(*rc::gen::inRange(1, 9), *rc::gen::inRange(1, 5000));
@@ -97,6 +98,13 @@ TEST(CacheOrder, HeadsThatFitComeTogether) {
       EXPECT_LE(jobs[i].cost, jobs[i - 1].cost);
     }
   }
+}
+
+// As above, but the last two heads are not two items for each worker: one section of all.
+TEST(CacheOrder, TheLastSectionEvensOutTheWorkers) {
+  Work work{.num_kv_heads = 4, .num_workers = 9};
+  work.add_request(8, 1000);
+  EXPECT_TRUE(std::ranges::is_sorted(work.ordered(2500), std::greater{}, &Job::cost));
 }
 
 // A request of few tiles does not share; its work comes last, where it evens out the workers.
