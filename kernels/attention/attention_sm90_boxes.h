@@ -15,30 +15,45 @@ struct Sm90BoxProducer {
   const AttentionSm90Params& params;
   const Sm90Smem<c> smem;
 
+  // Stages of q an item takes, and the first token of one.
+  static constexpr int kParts = c.tile_q / kLayout.q_stage_rows;
+  __forceinline__ int first_token(const Sm90Item& t, int part) const {
+    const int token = t.first_q_row + t.first_token;
+    if constexpr (kParts == 1) return token;
+    return token + part * (kLayout.q_stage_rows / params.attention.group_size);
+  }
+
   // By one thread.
   __forceinline__ void load_q() const {
+    const int part_rows = params.attention.tile_rows / kParts;
 #pragma unroll 1
     for (int count = 0;; ++count) {
       const Sm90Item& t = smem.wait_item(count);
-      const int stage = count % kLayout.q_stages;
-      const int token = t.first_q_row + t.first_token;
-      if (kLayout.q_stages == 1 && t.num_tiles > 0) {  // it cannot come before it is needed
-        for (int panel = 0; panel < kLayout.qk_panels; ++panel) {
-          tile::tma::prefetch_4d(params.q, panel * kLayout.panel_columns, 0, token, t.kv_head);
+      if (kLayout.q_stages < 2 * kParts && t.num_tiles > 0) {  // it cannot come before it is needed
+        for (int part = 0; part < kParts; ++part) {
+          for (int panel = 0; panel < kLayout.qk_panels; ++panel) {
+            tile::tma::prefetch_4d(params.q, panel * kLayout.panel_columns, 0, first_token(t, part),
+                                   t.kv_head);
+          }
         }
       }
-      smem.q_empty(stage).wait((count / kLayout.q_stages & 1) ^ 1);
-      tile::Mbarrier& full = smem.q_full(stage);
-      if (t.num_tiles == 0) {
-        full.arrive();
-        return;
-      }
-      full.arrive_expect(kLayout.qk_panels * params.attention.tile_rows * 128);
 #pragma unroll
-      for (int panel = 0; panel < kLayout.qk_panels; ++panel) {
-        tile::tma::load_4d(smem.q(stage) + panel * (c.tile_q * 128), params.q, full,
-                           panel * kLayout.panel_columns, 0, token, t.kv_head);
+      for (int part = 0; part < kParts; ++part) {
+        const int turn = count * kParts + part, stage = turn % kLayout.q_stages;
+        smem.q_empty(stage).wait((turn / kLayout.q_stages & 1) ^ 1);
+        tile::Mbarrier& full = smem.q_full(stage);
+        if (t.num_tiles == 0) {
+          full.arrive();
+          continue;
+        }
+        full.arrive_expect(kLayout.qk_panels * part_rows * 128);
+#pragma unroll
+        for (int panel = 0; panel < kLayout.qk_panels; ++panel) {
+          tile::tma::load_4d(smem.q(stage) + panel * (kLayout.q_stage_rows * 128), params.q, full,
+                             panel * kLayout.panel_columns, 0, first_token(t, part), t.kv_head);
+        }
       }
+      if (t.num_tiles == 0) return;
     }
   }
 

@@ -33,6 +33,8 @@ struct Sm90Consumer {
   // Rows keep their reference while the maximum is at most this much larger (log2 units): every
   // term shares it, and O is seldom rescaled.
   static constexpr float kSlack = kFp8 ? 0.f : 8.f;
+  // Does the warpgroup have stages of q of its own.
+  static constexpr bool kOwnRows = kLayout.q_stage_rows < c.tile_q;
   // Boxes bring whatever follows a request; who transposes V clears it.
   static constexpr bool kClearsValues = c.boxes && !kFp8;
 
@@ -91,11 +93,14 @@ struct Sm90Consumer {
     const u64 keys = tile::wgmma::descriptor(smem.k(k_ring.stage));
     // Opaque: kept over the loop, the addresses of all steps take the registers of 16 tokens.
     const u64 rows_of_q =
-        tile::wgmma::descriptor(smem.q(q_ring.stage) + tile::opaque(warpgroup) * (64 * 128));
+        kOwnRows
+            ? tile::wgmma::descriptor(smem.q(tile::opaque(q_ring.stage)))
+            : tile::wgmma::descriptor(smem.q(q_ring.stage) + tile::opaque(warpgroup) * (64 * 128));
 #pragma unroll
     for (int step = 0; step < kQkSteps; ++step) {
       const u64 b = tile::wgmma::advance(keys, step / 4 * (c.tile_kv * 128) + step % 4 * 32);
-      const u64 a = tile::wgmma::advance(rows_of_q, step / 4 * (c.tile_q * 128) + step % 4 * 32);
+      const u64 a =
+          tile::wgmma::advance(rows_of_q, step / 4 * (kLayout.q_stage_rows * 128) + step % 4 * 32);
       tile::Wgmma<T, c.tile_kv>::ss(s, a, b, step > 0);
     }
     tile::wgmma::commit();
@@ -132,6 +137,14 @@ struct Sm90Consumer {
     }
   }
 
+  // The stage of q of the next item.
+  __forceinline__ void next_rows() {
+    if constexpr (kOwnRows) {
+      q_ring.template advance_by<kWarpgroups>();
+    } else {
+      q_ring.advance();
+    }
+  }
   // Begins with the rows of an item.
   __forceinline__ void begin_item(const Sm90Item& t) {
     // Shuffled, so that the compiler knows them to be the same in a warp.
@@ -306,11 +319,12 @@ struct Sm90Consumer {
 #pragma unroll
     for (int i = 0; i < c.tile_kv / 2; ++i) s[i] = 0.f;
     const int lane = tile::lane_index();
-    const int q_row = warpgroup * 64 + warp * 16 + lane % 16, k_row = lane / 16 * 8 + lane % 8;
+    const int q_row = (kOwnRows ? 0 : warpgroup * 64) + warp * 16 + lane % 16,
+              k_row = lane / 16 * 8 + lane % 8;
 #pragma unroll 1
     for (int step = 0; step < c.head_dim_qk / 16; ++step) {
       u32 a[4], b[4];
-      u8* q_panel = smem.q(q_ring.stage) + step / 4 * (c.tile_q * 128);
+      u8* q_panel = smem.q(q_ring.stage) + step / 4 * (kLayout.q_stage_rows * 128);
       tile::ldmatrix_x4(a, chunk_address(q_panel, q_row, step % 4 * 2 + lane / 16));
       u8* k_panel = smem.k(k_ring.stage) + step / 4 * (c.tile_kv * 128);
       const u8* keys = chunk_address(k_panel, k_row, step % 4 * 2 + lane / 8 % 2);

@@ -12,6 +12,8 @@ struct Sm90Layout {
   i32 threads;
   i32 producer_registers, preparer_registers, consumer_registers;  // a thread
   i32 q_stages, k_stages, v_stages;
+  // Rows of a stage of q: the tile's, or 64 where each warpgroup has stages of its own.
+  i32 q_stage_rows;
   // Of K and V as they come, before V is transposed or both are converted; 0: used as they come.
   i32 raw_k_stages, raw_v_stages;
   // Output leaves through the stage of q of its item, which nothing else needs any more by then.
@@ -93,7 +95,7 @@ constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {
                        l.raw_k_stages * l.raw_k_stage_bytes + l.raw_v_stages * l.raw_v_stage_bytes;
   const i32 small_bytes =
       kSm90ItemSlots * kSm90ItemBytes +
-      2 * 8 * (kSm90ItemSlots + 2 + l.k_stages + l.v_stages + l.raw_k_stages + l.raw_v_stages);
+      2 * 8 * (kSm90ItemSlots + 3 + l.k_stages + l.v_stages + l.raw_k_stages + l.raw_v_stages);
   // Rows of 8 bits leave room for those of out where shared memory is large enough.
   const i32 out_bytes = c.tile_q * l.out_panels * 128;
   if (transposes && c.boxes && size_bytes(c.o_dtype) == 2 && out_bytes > l.q_stage_bytes &&
@@ -104,6 +106,16 @@ constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {
   l.q_stages = kv_bytes + 2 * l.q_stage_bytes + small_bytes <= kSm90MaxSmemBytes ? 2 : 1;
   l.stages_out =
       l.q_stages == 2 && out_bytes <= l.q_stage_bytes && c.boxes && size_bytes(c.o_dtype) == 2;
+  l.q_stage_rows = c.tile_q;
+  // Or one for the warpgroup that is first to end an item: the other's next rows take what it
+  // leaves.
+  const i32 bytes_of_64 = l.q_stage_bytes / l.consumers;
+  if (l.q_stages == 1 && l.consumers > 1 && c.boxes && !converts &&
+      kv_bytes + l.q_stage_bytes + bytes_of_64 + small_bytes <= kSm90MaxSmemBytes) {
+    l.q_stages = l.consumers + 1;
+    l.q_stage_rows = 64;
+    l.q_stage_bytes = bytes_of_64;
+  }
   l.q = 0;
   l.k = l.q + l.q_stages * l.q_stage_bytes;
   l.v = l.k + l.k_stages * l.k_stage_bytes;

@@ -42,6 +42,15 @@ struct Ring {
       parity ^= 1;
     }
   }
+  // By several at once, at most a round.
+  template <int buffers>
+  __forceinline__ void advance_by() {
+    stage += buffers;
+    if (stage >= stages) {
+      stage -= stages;
+      parity ^= 1;
+    }
+  }
 };
 
 // The address in a swizzled panel of chunk `chunk` of a row.
@@ -151,7 +160,8 @@ struct Sm90Smem {
     constexpr int kQFull = c.boxes ? 1 : tile::kWarpgroupSize,
                   kKvFull = c.boxes ? 1 : 2 * tile::kWarpSize;
     for (int i = 0; i < kSm90ItemSlots; ++i) item_full(i).init(1), item_empty(i).init(kEmpty);
-    for (int i = 0; i < kLayout.q_stages; ++i) q_full(i).init(kQFull), q_empty(i).init(kEmpty);
+    constexpr int kQEmpty = kEmpty * kLayout.q_stage_rows / c.tile_q;
+    for (int i = 0; i < kLayout.q_stages; ++i) q_full(i).init(kQFull), q_empty(i).init(kQEmpty);
     init_ring<false>(kKvFull, kEmpty);
     init_ring<true>(kKvFull, kEmpty);
     tile::fence_mbarrier_init();

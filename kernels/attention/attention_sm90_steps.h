@@ -7,7 +7,8 @@ namespace quire::kernels {
 
 template <AttentionConfig c>
 __forceinline__ void Sm90Consumer<c>::run() {
-  smem.q_full(0).wait(0);
+  if constexpr (kOwnRows) q_ring.stage = warpgroup;
+  smem.q_full(q_ring.stage).wait(0);
   slot = 0;
   if (smem.item(slot).num_tiles == 0) return;
   begin_item(smem.item(slot));
@@ -43,7 +44,7 @@ __forceinline__ void Sm90Consumer<c>::run() {
     }
     if (item_ends) {
       old_stage = q_ring.stage;
-      q_ring.advance();
+      next_rows();
       old_slot = slot;
       slot = (slot + 1) % kSm90ItemSlots;
       smem.q_full(q_ring.stage).wait(q_ring.parity);

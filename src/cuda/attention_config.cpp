@@ -70,6 +70,8 @@ constexpr Row kTable[] = {
     {sm90, 16, 16, true, 192, 64, kAny, 128, 96, 8, 1, 2, "two stages of q, k and v fit"},
     {sm90, 16, 16, true, 192, 16, kAny, 64, 96, 4, 1, 2, "few rows"},
     {sm90, 16, 16, true, 256, 64, kAny, 128, 64, 8, 1, 2, "80 tokens: 2 % less, 48: 7 %"},
+    {sm90, 16, 16, true, 256, 64, kAny, 128, 64, 8, 1, 3,
+     "groups that do not fill stages of 64 rows of q: K has the third stage"},
     {sm90, 16, 16, true, 256, 16, kAny, 64, 64, 4, 1, 2, "few rows"},
     {sm90, 16, 16, false, 64, 64, kAny, 128, 128, 8, 1, 3, "no boxes, small heads"},
     {sm90, 16, 16, false, 128, 1024, kAny, 192, 64, 12, 1, 4,
@@ -258,6 +260,13 @@ AttentionConfig configured(const Row& row, const AttentionDemand& demand) {
   return c;
 }
 
+// Where each warpgroup has stages of q of its own, boxes of whole tokens must fill them.
+bool fills_stages_of_q(const AttentionConfig& config, int group_size) {
+  if (config.kernel != sm90 || !config.boxes) return true;
+  const int rows = kernels::sm90_layout(config).q_stage_rows;
+  return rows == config.tile_q || rows % group_size == 0;
+}
+
 }  // namespace
 
 std::vector<AttentionChoice> attention_choices(const AttentionDemand& demand) {
@@ -265,7 +274,9 @@ std::vector<AttentionChoice> attention_choices(const AttentionDemand& demand) {
   std::vector<AttentionChoice> choices;
   for (const Row& row : kTable) {
     if (!is_wanted(row.kernel, forced) || !serves(row, demand)) continue;
-    choices.push_back({configured(row, demand), row.reason});
+    const AttentionConfig config = configured(row, demand);
+    if (!fills_stages_of_q(config, demand.group_size)) continue;
+    choices.push_back({config, row.reason});
   }
   return choices;
 }

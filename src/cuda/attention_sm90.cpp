@@ -118,7 +118,8 @@ kernels::AttentionSm90Params sm90_params(const AttentionConfig& config,
   sm90.v = make_tensor_map(boxed_kv(config, p, v, sm90.box_rows));
   const Rows q{p.q, config.q_dtype, p.q_token_stride, p.q_head_stride, config.head_dim_qk};
   const Rows out{p.out, config.o_dtype, p.out_token_stride, p.out_head_stride, config.head_dim_vo};
-  sm90.q = make_tensor_map(boxed_rows(p, q, p.tile_rows));
+  const int stages_of_q = config.tile_q / kernels::sm90_layout(config).q_stage_rows;
+  sm90.q = make_tensor_map(boxed_rows(p, q, p.tile_rows / stages_of_q));
   if (sm90.out_boxes) sm90.out = make_tensor_map(boxed_rows(p, out, kWarpRows));
   return sm90;
 }

@@ -127,8 +127,8 @@ class Splitter {
     split.parts.reserve(static_cast<std::size_t>(total));
     split.jobs.reserve(static_cast<std::size_t>(total));
     for (std::size_t t = 0; t < tiles_.size(); ++t) add_parts(split, static_cast<std::int32_t>(t));
-    sections_.order(
-        split, {tiles_, problem_.num_kv_heads, tile_.num_workers, tile_.cached_tokens}, balancer_);
+    sections_.order(split, {tiles_, problem_.num_kv_heads, tile_.num_workers, tile_.cached_tokens},
+                    balancer_);
     split.makespan_tokens =
         balancer_.assign_to_least_loaded(split.jobs, tile_.num_workers, split.workers);
   }

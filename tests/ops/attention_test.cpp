@@ -55,6 +55,20 @@ void add_head_dims(std::vector<AttentionCase>& cases) {
   }
 }
 
+// Tiles of two consumer warpgroups, of which the second may have no rows; several items a worker.
+void add_row_tiles(std::vector<AttentionCase>& cases) {
+  for (const int group : {1, 3, 4}) {
+    AttentionCase c{.name = "row_tiles_dims256_group" + std::to_string(group),
+                    .qo_lens = {150 / group, 90, 260 / group},
+                    .kv_lens = {170, 200, 260 / group}};
+    c.shape.head_dim_qk = c.shape.head_dim_vo = 256;
+    c.shape.num_kv_heads = 1;
+    c.shape.num_qo_heads = group;
+    c.causal = true;
+    cases.push_back(c);
+  }
+}
+
 void add_kv_layouts(std::vector<AttentionCase>& cases) {
   for (const int page_size : {0, 1, 5, 16, 64}) {
     for (const KvLayout layout : {KvLayout::nhd, KvLayout::hnd}) {
@@ -161,6 +175,7 @@ std::vector<AttentionCase> all_cases() {
   std::vector<AttentionCase> cases;
   add_dtypes_and_groups(cases);
   add_head_dims(cases);
+  add_row_tiles(cases);
   add_kv_layouts(cases);
   add_masks(cases);
   add_splits(cases);
