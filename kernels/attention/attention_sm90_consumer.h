@@ -79,6 +79,15 @@ struct Sm90Consumer {
       tile::named_barrier_arrive<256>(warpgroup + 1 == kWarpgroups ? 1 : 2 + warpgroup);
     }
   }
+  // K of the step is there and, where the second of two follows the first, the first has asked for
+  // its scores.
+  __forceinline__ void wait_keys() const {
+    const bool follows = kLayout.follows && warpgroup > 0;
+    (follows ? smem.k_led(k_ring.stage) : smem.k_full(k_ring.stage)).wait(k_ring.parity);
+  }
+  __forceinline__ void lead() const {
+    if (kLayout.follows && warpgroup == 0) release(smem.k_led(k_ring.stage));
+  }
   __forceinline__ void release(tile::Mbarrier& empty) const {
     if (tile::lane_index() == 0) empty.arrive();
   }

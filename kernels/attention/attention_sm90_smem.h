@@ -103,6 +103,8 @@ struct Sm90Smem {
   __forceinline__ tile::Mbarrier& k_empty(int stage) const {
     return barrier(kLayout.k_empty, stage);
   }
+  // Four warps of the first consumer arrive.
+  __forceinline__ tile::Mbarrier& k_led(int stage) const { return barrier(kLayout.k_led, stage); }
   __forceinline__ tile::Mbarrier& v_full(int stage) const { return barrier(kLayout.v_full, stage); }
   __forceinline__ tile::Mbarrier& v_empty(int stage) const {
     return barrier(kLayout.v_empty, stage);
@@ -164,6 +166,7 @@ struct Sm90Smem {
     for (int i = 0; i < kLayout.q_stages; ++i) q_full(i).init(kQFull), q_empty(i).init(kQEmpty);
     init_ring<false>(kKvFull, kEmpty);
     init_ring<true>(kKvFull, kEmpty);
+    for (int i = 0; kLayout.follows && i < kLayout.k_stages; ++i) k_led(i).init(4);
     tile::fence_mbarrier_init();
   }
 

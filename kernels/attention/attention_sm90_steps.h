@@ -16,10 +16,11 @@ __forceinline__ void Sm90Consumer<c>::run() {
   if (warpgroup == kWarpgroups - 1) pass_turn();
 
   v_rows = rows_of_last();
-  smem.k_full(0).wait(0);
+  wait_keys();
   take_turn();
   tile::wgmma::fence();
   issue_scores();
+  lead();
   pass_turn();
   tile::wgmma::wait<0>();
   tile::wgmma::pin(s);
@@ -59,10 +60,11 @@ __forceinline__ void Sm90Consumer<c>::run() {
       clear_values();
     v_rows = item_ends ? rows_of_last() : c.tile_kv;
     take_turn();
-    smem.k_full(k_ring.stage).wait(k_ring.parity);
+    wait_keys();
     smem.v_full(v_ring.stage).wait(v_ring.parity);
     tile::wgmma::fence();
     issue_scores();
+    lead();
     pass_turn();
     issue_output(accumulate);
     const RowState finished = rows;
