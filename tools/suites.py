@@ -225,7 +225,11 @@ def gpu_plan(build_dir: pathlib.Path) -> tuple[list[Build], list[Suite]]:
             "Python",
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/python"],
             report="pytest",
-            env={"QUIRE_TEST_DEVICE": device, **python_env(build_dir)},
+            env={
+                "QUIRE_TEST_DEVICE": device,
+                "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # JAX leaves memory to the other tests
+                **python_env(build_dir),
+            },
         )
     )
     return [], suites
