@@ -15,6 +15,7 @@ from elementwise_ops import BF16_ERROR, EPS, Op, all_ops, small_ops
 from harness import (
     Case,
     Implementation,
+    copy_of,
     finish,
     is_wanted,
     open_session,
@@ -59,6 +60,8 @@ def op_case(op: Op, rows: int, graph: bool) -> Case:
             return relative_error(op.values(results[0]), exact)
 
         implementations.append(Implementation(name, run, error))
+    if not graph:
+        implementations.append(copy_of(op.bytes_per_row * rows))
     return Case(
         "elementwise",
         op.name + ("_graph" if graph else ""),

@@ -29,6 +29,7 @@ ROUNDS = 100
 WARM_UP_ROUNDS = 5
 FLUSH_BYTES = 256 << 20
 WATCH_EVERY = 8  # rounds
+COPY = "copy of as many bytes"  # how near its limit a copy of this size comes
 GRAPH_SPAN_US = 2000  # a captured graph holds about this much work
 
 
@@ -36,7 +37,7 @@ GRAPH_SPAN_US = 2000  # a captured graph holds about this much work
 class Implementation:
     """`run(i)` works on the i-th set of inputs; only 0 is used outside graphs."""
 
-    name: str  # "quire" or "quire …" for this library, anything else is a peer
+    name: str  # "quire" or "quire …" for this library, COPY for what limits it, else a peer
     run: Callable[[int], Any]
     error: Callable[[], float]  # of run(0)'s output, against a reference in double
     bytes: float = 0  # where it moves others than the case says
@@ -44,6 +45,10 @@ class Implementation:
     @property
     def is_own(self) -> bool:
         return self.name.split()[0] == "quire"
+
+    @property
+    def is_peer(self) -> bool:
+        return not self.is_own and self.name != COPY
 
 
 @dataclass
@@ -184,6 +189,15 @@ def metric(case: Case, num_bytes: float, us: float, limits: Limits) -> dict[str,
     return {"tbps": round(num_bytes / us / 1e6, 3)}
 
 
+def copy_of(num_bytes: float) -> Implementation:
+    """Reads and writes num_bytes in all."""
+    source = torch.randint(0, 255, (int(num_bytes) // 2,), dtype=torch.uint8, device="cuda")
+    target = torch.zeros_like(source)
+    return Implementation(
+        COPY, lambda _: target.copy_(source), lambda: float(not torch.equal(source, target))
+    )
+
+
 def correct_implementations(case: Case, session: Session) -> dict[str, float]:
     """Errors by name; an implementation that is wrong, or does not run, is left out and said."""
     errors: dict[str, float] = {}
@@ -220,7 +234,7 @@ def run_case(case: Case, session: Session) -> None:
     times = measure(case, lambda: clocks.append(read_mhz()) if read_mhz else None)
     sm_mhz = round(statistics.median(clocks)) if any(clocks) else None
     medians = [statistics.median(samples) for samples in times]
-    peers = [n for n, i in enumerate(case.implementations) if not i.is_own]
+    peers = [n for n, i in enumerate(case.implementations) if i.is_peer]
     best_peer = min(peers, key=lambda n: medians[n], default=None)
     for n, implementation in enumerate(case.implementations):
         ratio = None
@@ -245,6 +259,7 @@ def run_case(case: Case, session: Session) -> None:
         }
         session.rows.append(row)
         print_row(row, session.num_sms)
+    write_rows(session, case.family, keep_others=True)  # an interrupted run keeps what it has
 
 
 def print_row(row: dict[str, Any], num_sms: int) -> None:
