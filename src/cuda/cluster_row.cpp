@@ -99,9 +99,14 @@ jit::KernelSpec row_spec(const RowKernel& kernel, const RowConfig& config, std::
   // Rows that a cluster does not hold are few, and weighed anew in every pass; accesses of eight
   // elements do not leave three blocks enough (sm_120a), nor do short rows of 16 bits (sm_100a).
   // All this takes registers.
+  const bool are_16_bits = size_bytes(config.dtype) == 2;
   const bool are_few = config.cluster > 1 && !config.held;
-  const bool are_short = config.cluster == 1 && config.held && size_bytes(config.dtype) == 2;
-  const int most_blocks = are_few                             ? 1
+  const bool are_short = config.cluster == 1 && config.held && are_16_bits;
+  // Nor do two blocks have enough for probabilities of 16 bits (sm_80, sm_90a), or where a cluster
+  // holds numbers (sm_100a, sm_120a).
+  const bool is_tight = (config.keys == RowKeys::probabilities && are_16_bits) ||
+                        (config.keys == RowKeys::ordered && config.held && config.cluster > 1);
+  const int most_blocks = are_few || is_tight                 ? 1
                           : config.vec_elems > 4 || are_short ? 2
                                                               : kernel.min_blocks_per_sm;
   spec.min_blocks_per_sm =
@@ -126,7 +131,7 @@ std::vector<ListedKernel> row_kernels(const RowKernel& kernel, DType dtype, RowK
                         {kLongRowThreads, 1, true, kernel.one_block_row, 80, kAll, false},
                         {kLongRowThreads, 1, false, kListedVocab, 80, always ? 89 : kAll, true},
                         {kLongRowThreads, kClusterBlocks, true, kListedVocab, 90, kAll, true},
-                        {kLongRowThreads, 2, true, kListedVocab / 2, 90, kAll, false, true},
+                        {kLongRowThreads, 2, true, kListedVocab / 4, 90, kAll, false, true},
                         {kLongRowThreads, kClusterBlocks, false, kernels::kMaxVocab, 90, kAll,
                          kernel.finds_candidates},
                         {kLongRowThreads, 4, false, kernels::kMaxVocab, 90, kAll, true, true},
