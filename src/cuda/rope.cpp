@@ -82,6 +82,7 @@ std::vector<ListedKernel> rope_kernels() {
   std::vector<ListedKernel> list;
   const auto add = [&](RopeConfig config, bool preset) {
     for (const int units : {256, 320}) {
+      if (units == 256 && !preset) continue;  // differs in the number of threads only
       for (const bool many_tokens : {false, true}) {
         choose_threads(config, units, many_tokens);
         list.push_back({.spec = rope_spec(config), .preset = preset});
