@@ -121,17 +121,7 @@ TEST(AttentionDecode, RunsOfOnePlanAreTheSame) {
   AttentionCase c = speculative("", 2, 4);
   c.plan.fixed_split_size = 32;
   const AttentionBatch batch(c);
-  BatchAttention attention(test_device());
-  batch.plan(attention);
-  std::vector<std::uint8_t> first;
-  for (int run = 0; run < 4; ++run) {
-    const TestTensor out = TestTensor::poisoned(batch.out_shape(), DType::bf16);
-    attention.run(batch.q(), batch.kv(), out, {}, batch.options());
-    synchronize(test_device());
-    if (run == 0) first = out.raw();
-    EXPECT_EQ(out.raw(), first);
-    if (run == 1) batch.plan(attention);
-  }
+  expect_equal_runs(batch);
 }
 
 #if QUIRE_WITH_CUDA

@@ -73,16 +73,7 @@ INSTANTIATE_TEST_SUITE_P(All, AttentionMixed, testing::ValuesIn(all_cases()),
 // The counters of split tiles are as they were after every run, and merges come after both.
 TEST(AttentionMixed, RunsOfOnePlanAreTheSame) {
   const AttentionBatch batch(mixed(""));
-  BatchAttention attention(test_device());
-  batch.plan(attention);
-  std::vector<std::uint8_t> first;
-  for (int run = 0; run < 4; ++run) {
-    const TestTensor out = TestTensor::poisoned(batch.out_shape(), DType::bf16);
-    attention.run(batch.q(), batch.kv(), out, {}, batch.options());
-    synchronize(test_device());
-    if (run == 0) first = out.raw();
-    EXPECT_EQ(out.raw(), first);
-  }
+  expect_equal_runs(batch);
 }
 
 #if QUIRE_WITH_CUDA

@@ -343,6 +343,20 @@ AttentionAnswer AttentionBatch::reference() const {
   return answer;
 }
 
+void expect_equal_runs(const AttentionBatch& batch) {
+  BatchAttention attention(test_device());
+  batch.plan(attention);
+  std::vector<std::uint8_t> first;
+  for (int run = 0; run < 4; ++run) {
+    const TestTensor out = TestTensor::poisoned(batch.out_shape(), DType::bf16);
+    attention.run(batch.q(), batch.kv(), out, {}, batch.options());
+    synchronize(test_device());
+    if (run == 0) first = out.raw();
+    EXPECT_EQ(out.raw(), first);
+    if (run == 1) batch.plan(attention);
+  }
+}
+
 void expect_near(const AttentionAnswer& answer, const AttentionAnswer& reference,
                  const AttentionCase& c) {
   const auto vo = static_cast<std::size_t>(c.shape.head_dim_vo);

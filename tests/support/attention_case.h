@@ -99,6 +99,10 @@ class AttentionBatch {
   std::vector<TestTensor> variant_tensors_;
 };
 
+// Runs of one plan, and of the same plan made again, give the same bits: what kernels count in
+// memory of the plan is as it was after each.
+void expect_equal_runs(const AttentionBatch& batch);
+
 // Expects answer near reference: relative Frobenius error over all rows and for each row, exact
 // zeros and -inf for empty rows. Rows the reference skipped (NaN) must be finite or empty.
 void expect_near(const AttentionAnswer& answer, const AttentionAnswer& reference,
