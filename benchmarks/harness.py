@@ -2,8 +2,9 @@
 
 Rounds are interleaved: every round times each implementation once, starting with another one, so
 that clocks and temperature drift under all of them alike. Before each timed run the L2 cache is
-overwritten; the host is far ahead of the GPU by then, so that CUDA events see no launch overhead
-of the host. A time is reported only for an implementation whose output was right.
+overwritten. A round begins with a pause of the GPU, in which the host gets ahead of it, so that
+CUDA events see no launch overhead of the host. A time is reported only for an implementation whose
+output was right.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from sm_clock import sm_clock_reader  # noqa: E402
 ROUNDS = 100
 WARM_UP_ROUNDS = 5
 FLUSH_BYTES = 256 << 20
+LEAD_CYCLES = 500_000  # of the GPU's clock, at the beginning of a round
 WATCH_EVERY = 8  # rounds
 COPY = "copy of as many bytes"  # how near its limit a copy of this size comes
 GRAPH_SPAN_US = 2000  # a captured graph holds about this much work
@@ -124,6 +126,7 @@ def interleaved_us(
     times: list[list[float]] = [[] for _ in runs]
     for round_index in range(WARM_UP_ROUNDS + rounds):
         order = [(round_index + i) % len(runs) for i in range(len(runs))]
+        torch.cuda._sleep(LEAD_CYCLES)
         events = {n: timed_us(runs[n], flush) for n in order}
         if round_index % WATCH_EVERY == WARM_UP_ROUNDS:
             while_running()
