@@ -19,6 +19,7 @@ CopyEngine::Pending& CopyEngine::next_free() {
   }
   Pending& pending = at(count_);
   pending.landed = false;
+  pending.lane = nullptr;
   return pending;
 }
 
@@ -49,6 +50,15 @@ void CopyEngine::queue() {
   ++count_;
 }
 
+void CopyEngine::queue_chunks(Lane& lane, MbarrierState& full, Site site) {
+  Pending& pending = next_free();
+  pending.lane = &lane;
+  pending.num_chunks = lane.copies.num_pushed();
+  pending.barrier = &full;
+  pending.site = site;
+  queue();
+}
+
 void CopyEngine::copy_box(const BoxPlace& box) {
   Block& block = Block::instance();
   for (int row = 0; row < box.rows(); ++row) {
@@ -63,8 +73,24 @@ void CopyEngine::copy_box(const BoxPlace& box) {
   }
 }
 
+void CopyEngine::copy_chunks(Lane& lane, std::size_t num_chunks) {
+  Block& block = Block::instance();
+  PendingCopy copy;
+  while (lane.copies.take_of_first(num_chunks, copy)) {
+    auto* dst = static_cast<u64*>(copy.dst);
+    const auto* src = static_cast<const u64*>(copy.src);
+    for (int i = 0; i < 2; ++i) dst[i] = src != nullptr ? src[i] : 0;
+    block.proxy_marks().written(block.offset_of(copy.dst), lane.position.thread);
+  }
+}
+
 void CopyEngine::execute(Pending& pending) {
   pending.landed = true;
+  if (pending.lane != nullptr) {
+    copy_chunks(*pending.lane, pending.num_chunks);
+    Block::instance().mbarriers().count_arrival(*pending.barrier, pending.site);
+    return;
+  }
   copy_box(pending.box);
   Block::instance().mbarriers().bytes_came(*pending.barrier,
                                            pending.box.row_bytes() * pending.box.rows());
@@ -97,7 +123,8 @@ std::string CopyEngine::describe_pending() const {
   for (std::size_t i = 0; i < count_; ++i) {
     const Pending& pending = pending_[(first_ + i) % kMaxPending];
     if (pending.landed) continue;
-    return fmt::format("the copy of tma::load at {}:{} is under way and nobody waited for it",
+    return fmt::format("the copy of {} at {}:{} is under way and nobody waited for it",
+                       pending.lane != nullptr ? "Mbarrier::arrive_after_copies" : "tma::load",
                        pending.site.file, pending.site.line);
   }
   return {};

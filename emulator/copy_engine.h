@@ -1,5 +1,6 @@
-// Boxes of tensors that will come to shared memory and are still under way. They come as late as
-// possible: when no thread can go on, or when somebody asks in vain for the barrier they report to.
+// Boxes of tensors that will come to shared memory and are still under way, and chunks whose
+// threads let a barrier hear of them. They come as late as possible: when no thread can go on, or
+// when somebody asks in vain for the barrier they report to.
 #pragma once
 
 #include <cstddef>
@@ -10,6 +11,7 @@
 
 namespace quire::emulator {
 
+struct Lane;
 struct MbarrierState;
 
 class CopyEngine {
@@ -22,6 +24,8 @@ class CopyEngine {
             Site site);
   const u8* row_source(int row, int& bytes) const;
   void queue();
+  // All chunks of the thread so far.
+  void queue_chunks(Lane& lane, MbarrierState& full, Site site);
 
   // The oldest lands; false when there is none.
   bool land();
@@ -34,6 +38,8 @@ class CopyEngine {
   static constexpr std::size_t kMaxPending = 4096;
   struct Pending {
     BoxPlace box;
+    Lane* lane = nullptr;        // whose chunks come, not a box
+    std::size_t num_chunks = 0;  // that it has asked for since the block began
     MbarrierState* barrier = nullptr;
     Site site{};
     bool landed = false;
@@ -43,6 +49,7 @@ class CopyEngine {
   void drop_landed();
   void execute(Pending& pending);
   static void copy_box(const BoxPlace& box);
+  static void copy_chunks(Lane& lane, std::size_t num_chunks);
 
   // A ring. Allocated once: threads of the block write it in turns.
   std::vector<Pending> pending_;

@@ -30,6 +30,15 @@ bool CopyQueue::take(int pending_groups, PendingCopy& copy) {
   return false;
 }
 
+bool CopyQueue::take_of_first(std::size_t end, PendingCopy& copy) {
+  if (num_taken_ < end) {
+    copy = copies_[num_taken_++ - num_dropped_];
+    return true;
+  }
+  drop_taken();
+  return false;
+}
+
 void StoreQueue::clear() {
   boxes_.clear();
   num_committed_ = box_ = 0;

@@ -16,6 +16,10 @@ class CopyQueue {
   void push(const PendingCopy& copy) { copies_.push_back(copy); }
   void commit() { group_ends_.push_back(num_pushed()); }
   bool take(int pending_groups, PendingCopy& copy);
+  // How many there have been so far, and the next of the first `end` of them, in a group or not;
+  // false when those have landed.
+  std::size_t num_pushed() const { return num_dropped_ + copies_.size(); }
+  bool take_of_first(std::size_t end, PendingCopy& copy);
 
  private:
   // Numbers are since the block began; the first `num_dropped_` are no longer kept.
@@ -24,7 +28,6 @@ class CopyQueue {
   std::size_t num_dropped_ = 0;
   std::size_t num_taken_ = 0;   // copies
   std::size_t num_landed_ = 0;  // groups
-  std::size_t num_pushed() const { return num_dropped_ + copies_.size(); }
   void drop_taken();
 };
 

@@ -92,6 +92,8 @@ void fence_async_proxy();
 u64 mbarrier_init(const void* word, int arrivals, Site site);
 void mbarrier_fence_init();
 void mbarrier_arrive(const u64* word, u64 value, int bytes, Site site);
+// The copies that this thread has queued land when somebody waits, and the thread arrives then.
+void mbarrier_arrive_after_copies(const u64* word, u64 value, Site site);
 bool mbarrier_test(const u64* word, u64 value, u32 parity, Site site);
 void mbarrier_wait(const u64* word, u64 value, u32 parity, Site site);
 

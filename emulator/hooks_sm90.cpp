@@ -51,6 +51,11 @@ void mbarrier_arrive(const u64* word, u64 value, int bytes, Site site) {
   Mbarriers& barriers = Block::instance().mbarriers();
   barriers.arrive(barriers.find(word, value, "Mbarrier::arrive", site), bytes, site);
 }
+void mbarrier_arrive_after_copies(const u64* word, u64 value, Site site) {
+  Block& block = Block::instance();
+  MbarrierState& full = block.mbarriers().find(word, value, "Mbarrier::arrive_after_copies", site);
+  block.copy_engine().queue_chunks(block.current(), full, site);
+}
 bool mbarrier_test(const u64* word, u64 value, u32 parity, Site site) {
   Mbarriers& barriers = Block::instance().mbarriers();
   return barriers.test(barriers.find(word, value, "Mbarrier::test", site), parity, site);

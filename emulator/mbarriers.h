@@ -39,13 +39,14 @@ class Mbarriers {
   }
   void arrive(MbarrierState& state, int bytes, Site site);
   void bytes_came(MbarrierState& state, int bytes);
+  // A thread arrives, whose memory is in order already.
+  void count_arrival(MbarrierState& state, Site site);
   bool test(MbarrierState& state, u32 parity, Site site);
   void wait(MbarrierState& state, u32 parity, Site site);
 
   std::string describe(const void* state) const;
 
  private:
-  void count_arrival(MbarrierState& state, Site site);
   void complete_if_all_came(MbarrierState& state);
 
   std::vector<MbarrierState> states_;

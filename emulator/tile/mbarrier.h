@@ -19,6 +19,9 @@ struct alignas(8) Mbarrier {
   void arrive_expect(int bytes, emulator::Site site = emulator::here()) {
     emulator::mbarrier_arrive(&word, word, bytes, site);
   }
+  void arrive_after_copies(emulator::Site site = emulator::here()) {
+    emulator::mbarrier_arrive_after_copies(&word, word, site);
+  }
   // Others run before a thread is told that it must wait.
   bool test(u32 parity, emulator::Site site = emulator::here()) {
     return emulator::mbarrier_test(&word, word, parity, site);

@@ -24,6 +24,10 @@ inline int num_blocks_y() { return emulator::position().num_blocks_y; }
 inline u8* shared_memory() { return emulator::shared_memory(); }
 
 inline int opaque(int x) { return x; }
+template <class T>
+inline T* opaque(T* p) {
+  return p;
+}
 
 inline void sync_block(emulator::Site site = emulator::here()) { emulator::sync_block(site); }
 inline void sync_diverged_block(emulator::Site site = emulator::here()) {

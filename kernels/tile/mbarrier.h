@@ -27,6 +27,12 @@ struct alignas(8) Mbarrier {
         "r"(bytes)
         : "memory");
   }
+  // Arrives when all copies by cp_async that this thread has begun have landed. Who then reads them
+  // as the asynchronous proxy calls fence_async_proxy() before.
+  __forceinline__ void arrive_after_copies() {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(&word))
+                 : "memory");
+  }
   // Has the phase of this parity completed? (The phase before the first counts as completed and
   // has parity 1.) True orders what the arrivals ordered before what follows.
   __forceinline__ bool test(u32 parity) {

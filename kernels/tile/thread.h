@@ -34,6 +34,11 @@ inline int opaque(int x) {
   asm volatile("" : "+r"(x));
   return x;
 }
+template <class T>
+inline T* opaque(T* p) {
+  asm volatile("" : "+l"(p));
+  return p;
+}
 
 inline void sync_block() { __syncthreads(); }
 // The same where the lanes of a warp may come one after the other. In kernels whose blocks are

@@ -20,11 +20,16 @@ TEST_F(HopperBarriers, ParitiesOfPhases) {
 
 void test_ring(int mode) {
   constexpr int kRounds = 9;
+  std::vector<double> numbers(32 * kRounds);
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    numbers[i] = static_cast<double>(100 * (i / 32) + i % 32);
+  }
+  const TestTensor a = TestTensor::from(numbers, {kRounds, 32}, DType::i32);
   const TestTensor out = TestTensor::poisoned({kRounds, 2, 32}, DType::i32);
   run_primitive({.header = "barriers.cuh",
                  .function = "mbarrier_ring",
                  .config = {.n = kRounds, .mode = mode},
-                 .params = {.out = out.view().data},
+                 .params = {.a = a.view().data, .out = out.view().data},
                  .threads = 96,
                  .smem_bytes = 512});
   const std::vector<double> got = out.values();
@@ -35,6 +40,8 @@ void test_ring(int mode) {
 
 TEST_F(HopperBarriers, RingWithWaits) { test_ring(0); }
 TEST_F(HopperBarriers, RingWithPolling) { test_ring(1); }
+
+TEST_F(HopperBarriers, RingOfCopies) { test_ring(2); }
 
 TEST_F(HopperBarriers, GroupsTakeTurns) {
   constexpr int kRounds = 6;

@@ -1,4 +1,5 @@
-// What the emulator must notice about the sm_90 primitives (primitives/faults_sm90.cuh).
+// What the emulator must notice about the sm_90 primitives (primitives/faults_sm90.cuh,
+// races_sm90.cuh).
 #include <cmath>
 #include <cstdlib>
 #include <string>
@@ -37,12 +38,14 @@ kernels::PrimitiveParams make_params(const TestTensor& a, const TestTensor& out)
   return params;
 }
 
-std::vector<double> run(const std::string& function, int n = 0, int mode = 0) {
+std::vector<double> run(const std::string& function, int n = 0, int mode = 0,
+                        const std::string& header = "faults_sm90.cuh") {
   std::vector<double> numbers(4 * kThreads);
   for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<double>(i / 4);
   const TestTensor a = TestTensor::from(numbers, {4 * kThreads}, DType::f32);
   const TestTensor out = TestTensor::poisoned({kThreads}, DType::f32);
-  run_primitive({.header = "faults_sm90.cuh",
+  run_primitive({.header = header,
+                 .includes = {"faults_sm90.cuh"},
                  .function = function,
                  .config = {.n = n, .mode = mode},
                  .params = make_params(a, out),
@@ -117,6 +120,14 @@ TEST_F(HopperDetections, CopiesOfBoxes) {
   EXPECT_EQ(right[9], 8);  // row 1, chunk 1, of which the swizzle makes chunk 0
 }
 
+TEST_F(HopperDetections, CopiesOfChunks) {
+  for (const double x : run("early_read_of_chunks", 0)) EXPECT_TRUE(std::isnan(x));
+  const std::vector<double> right = run("early_read_of_chunks", 1);
+  for (std::size_t i = 0; i < kThreads; ++i) EXPECT_EQ(right[i], i);
+  expect_fault("chunks_nobody_waits_for",
+               {"Mbarrier::arrive_after_copies at ", "under way and nobody waited for it"});
+}
+
 TEST_F(HopperDetections, StoresOfBoxes) {
   expect_fault("store_box", {"returned and had not waited for tma::store at "}, 0);
   EXPECT_EQ(run("store_box", 1)[0], 6);
@@ -155,6 +166,9 @@ TEST_F(HopperDetections, Operands) {
   expect_fault("operand_without_proxy_fence",
                {"reads shared memory at offset 0: written with no fence_async_proxy() after"});
   run("operand_without_proxy_fence", 1);
+  expect_fault("operand_without_proxy_fence",
+               {"reads shared memory at offset 0: written with no fence_async_proxy() after"}, 2);
+  run("operand_without_proxy_fence", 3);
   expect_fault("negative_hold", {"wgmma::hold of a negative number"});
 }
 
@@ -177,35 +191,39 @@ TEST_F(HopperDetections, OlderDevice) {
   emulator::install(1);
 }
 
+std::vector<double> run_racing(const std::string& function, int mode) {
+  return run(function, 0, mode, "races_sm90.cuh");
+}
+
 #if defined(__SANITIZE_THREAD__)
 // Runs in a process of its own: the sanitizer's report ends it with code 66.
-void expect_race(const std::string& function, int n, int mode) {
+void expect_race(const std::string& function, int mode) {
   SCOPED_TRACE(function);
   testing::FLAGS_gtest_death_test_style = "threadsafe";
   EXPECT_EXIT(
       {
-        run(function, n, mode);
+        run_racing(function, mode);
         std::exit(0);
       },
-      testing::ExitedWithCode(66), "data race(.|\n)*faults_sm90.cuh");
+      testing::ExitedWithCode(66), "data race(.|\n)*(races|faults)_sm90.cuh");
 }
 
 TEST_F(HopperDetections, Races) {
-  expect_race("others_number", 0, 0);
-  expect_race("others_number", 0, 3);
-  expect_race("box_over_readers", 0, 0);
-  expect_race("product_of_others_numbers", 0, 0);
-  expect_race("operand_released", 0, 0);
-  expect_race("barrier_before_init", 0, 0);
+  expect_race("others_number", 0);
+  expect_race("others_number", 3);
+  expect_race("box_over_readers", 0);
+  expect_race("product_of_others_numbers", 0);
+  expect_race("operand_released", 0);
+  expect_race("barrier_before_init", 0);
 }
 #endif
 
 TEST_F(HopperDetections, BarriersAreNoRace) {
-  EXPECT_EQ(run("others_number", 0, 1)[127], 63);
-  EXPECT_EQ(run("others_number", 0, 2)[127], 63);
-  EXPECT_EQ(run("box_over_readers", 0, 1)[9], 8);
-  run("product_of_others_numbers", 0, 1);
-  EXPECT_EQ(run("operand_released", 0, 1)[127], 16);
+  EXPECT_EQ(run_racing("others_number", 1)[127], 63);
+  EXPECT_EQ(run_racing("others_number", 2)[127], 63);
+  EXPECT_EQ(run_racing("box_over_readers", 1)[9], 8);
+  run_racing("product_of_others_numbers", 1);
+  EXPECT_EQ(run_racing("operand_released", 1)[127], 16);
 }
 
 }  // namespace

@@ -36,18 +36,20 @@ void HopperTest::SetUp() {
 }
 
 void run_primitive(const PrimitiveRun& run) {
-  const jit::KernelSpec spec{
-      .name = run.function,
-      .header = run.header,
-      .function = run.function,
-      .config_type = "PrimitiveConfig",
-      .config = jit::config_literal(run.config),
-      .params_type = "PrimitiveParams",
-      .threads_per_block = run.threads,
-      .cluster_blocks = run.cluster_blocks,
-      .dynamic_smem_bytes = run.smem_bytes,
-      .extra_headers = {{run.header, read_header(run.header)},
-                        {"primitive_types.h", read_header("primitive_types.h")}}};
+  jit::KernelSpec spec{.name = run.function,
+                       .header = run.header,
+                       .function = run.function,
+                       .config_type = "PrimitiveConfig",
+                       .config = jit::config_literal(run.config),
+                       .params_type = "PrimitiveParams",
+                       .threads_per_block = run.threads,
+                       .cluster_blocks = run.cluster_blocks,
+                       .dynamic_smem_bytes = run.smem_bytes,
+                       .extra_headers = {{run.header, read_header(run.header)},
+                                         {"primitive_types.h", read_header("primitive_types.h")}}};
+  for (const std::string& header : run.includes) {
+    spec.extra_headers.push_back({header, read_header(header)});
+  }
   const Device device = test_device();
   const cuda::Kernel& kernel = cuda::get_kernel(spec, device.index);
   for (int i = 0; i < run.launches; ++i) {

@@ -5,14 +5,16 @@
 
 #include <cstddef>
 #include <string>
+#include <vector>
 
 #include "primitives/primitive_types.h"
 
 namespace quire::test {
 
 struct PrimitiveRun {
-  std::string header;    // "warp.cuh"
-  std::string function;  // "shuffles"
+  std::string header;                 // "warp.cuh"
+  std::vector<std::string> includes;  // headers beside it that it includes
+  std::string function;               // "shuffles"
   kernels::PrimitiveConfig config{};
   kernels::PrimitiveParams params{};
   int threads = 32;

@@ -29,7 +29,8 @@ void mbarrier_parities(const PrimitiveParams& p) {
 }
 
 // Warp 0 hands n rounds of 32 numbers to warps 1 and 2 through a ring of two slots; they wait
-// (mode 0) or poll (mode 1). out: i32 [n, 2, 32]. Block: 96. Smem: 512.
+// (mode 0) or poll (mode 1). Mode 2: they are copies of a, i32 [n, 32]. out: i32 [n, 2, 32].
+// Block: 96. Smem: 512.
 template <PrimitiveConfig c>
 void mbarrier_ring(const PrimitiveParams& p) {
   auto* full = reinterpret_cast<tile::Mbarrier*>(tile::shared_memory());
@@ -49,11 +50,19 @@ void mbarrier_ring(const PrimitiveParams& p) {
     const u32 parity = static_cast<u32>(round / 2 % 2);
     if (warp == 0) {
       empty[stage].wait(parity ^ 1);
+      if constexpr (c.mode == 2) {
+        if (lane < 8) {
+          const i32* src = static_cast<const i32*>(p.a) + 32 * round + 4 * lane;
+          tile::cp_async::copy16(slots + 32 * stage + 4 * lane, src, true);
+        }
+        full[stage].arrive_after_copies();
+        continue;
+      }
       slots[32 * stage + lane] = 100 * round + lane;
       full[stage].arrive();
       continue;
     }
-    if constexpr (c.mode == 0) {
+    if constexpr (c.mode != 1) {
       full[stage].wait(parity);
     } else {
       while (!full[stage].test(parity)) {

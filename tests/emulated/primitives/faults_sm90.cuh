@@ -179,6 +179,31 @@ void store_box(const PrimitiveParams& p) {
   }
 }
 
+// out: the first word of each thread's copy of 16 bytes, read by another. n 0: before the barrier
+// has heard of all copies, 1: after.
+template <PrimitiveConfig c>
+void early_read_of_chunks(const PrimitiveParams& p) {
+  init_barriers(128);
+  const int thread = tile::thread_index(), other = 127 - thread;
+  tile::cp_async::copy16(numbers() + 4 * thread, static_cast<const float*>(p.a) + 4 * thread, true);
+  barrier(0).arrive_after_copies();
+  if constexpr (c.n == 1) {
+    barrier(0).wait(0);
+  } else {
+    tile::sync_block();  // no wait
+  }
+  static_cast<float*>(p.out)[other] = numbers()[4 * other];
+  barrier(0).wait(0);
+}
+
+template <PrimitiveConfig c>
+void chunks_nobody_waits_for(const PrimitiveParams& p) {
+  init_barriers(1);
+  if (tile::thread_index() != 0) return;
+  tile::cp_async::copy16(numbers(), p.a, true);
+  barrier(0).arrive_after_copies();
+}
+
 // ---------------------------------------------------------------- products
 
 // Sixteen columns of ones times ones in the first panel: every element of the product is 16.
@@ -285,15 +310,22 @@ void operand_outside(const PrimitiveParams&) {
   tile::wgmma::wait<0>();
 }
 
-// cp_async writes an operand. n 0: no fence_async_proxy() after, n 1: one.
+// cp_async writes an operand. n 0: no fence_async_proxy() after, 1: one; 2 and 3: the same where a
+// barrier tells the others that the copies have landed, and they fence what they read.
 template <PrimitiveConfig c>
 void operand_without_proxy_fence(const PrimitiveParams& p) {
   fill_with_ones();
   tile::cp_async::copy16(numbers() + 4 * tile::thread_index(),
                          static_cast<const float*>(p.a) + 4 * tile::thread_index(), true);
-  tile::cp_async::commit();
-  tile::cp_async::wait<0>();
-  if constexpr (c.n == 1) tile::fence_async_proxy();
+  if constexpr (c.n < 2) {
+    tile::cp_async::commit();
+    tile::cp_async::wait<0>();
+  } else {
+    init_barriers(128);
+    barrier(0).arrive_after_copies();
+    barrier(0).wait(0);
+  }
+  if constexpr (c.n % 2 == 1) tile::fence_async_proxy();
   tile::sync_block();
   float d[8];
   tile::wgmma::fence();
@@ -306,94 +338,6 @@ void operand_without_proxy_fence(const PrimitiveParams& p) {
 template <PrimitiveConfig c>
 void negative_hold(const PrimitiveParams&) {
   tile::wgmma::hold(-1.f);
-}
-
-// ---------------------------------------------------------------- races
-
-// Reads the neighbour's number in the other half of the block; behind mode 0: nothing, 1: an
-// mbarrier, 2: a named barrier, 3: an mbarrier that the writers arrive at before they write.
-template <PrimitiveConfig c>
-void others_number(const PrimitiveParams& p) {
-  init_barriers(64);
-  const int thread = tile::thread_index();
-  if (thread < 64) {
-    if constexpr (c.mode == 3) barrier(0).arrive();
-    numbers()[thread] = static_cast<float>(thread);
-    if constexpr (c.mode == 1) barrier(0).arrive();
-    if constexpr (c.mode == 2) tile::named_barrier_arrive<128>(1);
-  } else {
-    if constexpr (c.mode == 1 || c.mode == 3) barrier(0).wait(0);
-    if constexpr (c.mode == 2) tile::named_barrier_sync<128>(1);
-    static_cast<float*>(p.out)[thread] = numbers()[thread - 64];
-  }
-}
-
-// A second box lands where others read the first; mode 0: nobody asked them, 1: they have arrived
-// at the barrier that the copying thread waits for.
-template <PrimitiveConfig c>
-void box_over_readers(const PrimitiveParams& p) {
-  const int thread = tile::thread_index();
-  if (thread == 0) {
-    barrier(0).init(1);
-    barrier(1).init(128);
-    tile::fence_mbarrier_init();
-  }
-  tile::sync_block();
-  for (u32 round = 0; round < 2; ++round) {
-    if (thread == 0) {
-      if (c.mode == 1) barrier(1).wait(round ^ 1);
-      barrier(0).arrive_expect(kBoxBytes);
-      tile::tma::load_4d(tile::shared_memory(), p.map, barrier(0), 0, 0, 0, 0);
-    }
-    barrier(0).wait(round);
-    static_cast<float*>(p.out)[thread] = numbers()[4 * thread];
-    barrier(1).arrive();
-  }
-}
-
-// Part of row 17 of A, which the second warp multiplies.
-inline float& second_warps_operand() { return numbers()[17 * 32]; }
-
-// A product of what one thread wrote; mode 0: no barrier between, 1: one.
-template <PrimitiveConfig c>
-void product_of_others_numbers(const PrimitiveParams& p) {
-  fill_with_ones();
-  if (tile::thread_index() == 100) second_warps_operand() = 0;
-  tile::fence_async_proxy();
-  if constexpr (c.mode == 1) tile::sync_block();
-  float d[8];
-  tile::wgmma::fence();
-  product_of_ones(d, false);
-  tile::wgmma::commit();
-  tile::wgmma::wait<0>();
-  static_cast<float*>(p.out)[tile::thread_index()] = d[0];
-}
-
-// The operand is written over by another warp once a warp has waited for its product; mode 0: all
-// lanes but the last have nothing to do with it, 1: the writer is behind a barrier.
-template <PrimitiveConfig c>
-void operand_released(const PrimitiveParams& p) {
-  init_barriers(4);
-  fill_with_ones();
-  float d[8];
-  tile::wgmma::fence();
-  product_of_ones(d, false);
-  tile::wgmma::commit();
-  tile::wgmma::wait<0>();
-  if (tile::lane_index() == 3) barrier(0).arrive();
-  if (tile::thread_index() == 100) {
-    if constexpr (c.mode == 1) barrier(0).wait(0);
-    second_warps_operand() = 0;
-  }
-  static_cast<float*>(p.out)[tile::thread_index()] = d[0];
-}
-
-// Barriers are used without a block barrier after their init.
-template <PrimitiveConfig c>
-void barrier_before_init(const PrimitiveParams&) {
-  if (tile::thread_index() == 0) barrier(0).init(128);
-  tile::sync_warp();
-  barrier(0).arrive();
 }
 
 }  // namespace quire::kernels
