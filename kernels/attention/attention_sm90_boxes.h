@@ -77,7 +77,7 @@ struct Sm90BoxProducer {
         const int token = t.kv_begin + i * c.tile_kv + row;
         int page = 0, slot = t.kv_base + token;
         if (p.page_size > 0) {
-          page = params.page_shift >= 0 ? token >> params.page_shift : token / p.page_size;
+          page = params.page_size.quotient(token);
           slot = token - page * p.page_size;
           page = token < t.kv_available && row < c.tile_kv ? p.kv_indices[t.kv_base + page]
                                                            : p.num_pages;

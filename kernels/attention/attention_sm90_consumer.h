@@ -85,6 +85,10 @@ struct Sm90Consumer {
     const bool follows = kLayout.follows && warpgroup > 0;
     (follows ? smem.k_led(k_ring.stage) : smem.k_full(k_ring.stage)).wait(k_ring.parity);
   }
+  // What was gathered came as the generic proxy's; the products read as the asynchronous one.
+  __forceinline__ void fence_rows() const {
+    if constexpr (!c.boxes) tile::fence_async_proxy();
+  }
   __forceinline__ void lead() const {
     if (kLayout.follows && warpgroup == 0) release(smem.k_led(k_ring.stage));
   }

@@ -65,7 +65,7 @@ constexpr void set_registers(const AttentionConfig& c, Sm90Layout& l) {
   l.producer_registers = one ? 160 : three ? (c.boxes ? 32 : 56) : c.boxes ? 40 : 72;
   l.consumer_registers = one ? 240 : three ? (c.boxes ? 160 : 152) : c.boxes ? 232 : 216;
   if (l.first_consumer == 2) {
-    l.producer_registers = c.boxes ? 40 : 64;
+    l.producer_registers = c.boxes ? 40 : one ? 96 : 64;
     l.preparer_registers = one ? 96 : c.boxes ? 56 : 48;
     l.consumer_registers = one ? 240 : c.boxes ? 208 : 200;
   }
@@ -91,10 +91,10 @@ constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {
   l.v_stage_bytes = transposes ? c.head_dim_vo * 128 : c.tile_kv * l.vo_panels * 128;
   l.raw_k_stage_bytes = converts ? c.tile_kv * l.k_panels * 128 : 0;
   l.raw_v_stage_bytes = transposes || converts ? c.tile_kv * l.v_panels * 128 : 0;
-  // The third stage goes to what is longer on its way or in use: gathered V comes late.
+  // The third stage is K's, which stays until its tile is certain not to be computed again.
   const bool third = c.num_stages > 2;
-  l.k_stages = third && !c.boxes && !transposes ? c.num_stages - 1 : c.num_stages;
-  l.v_stages = third && c.boxes ? c.num_stages - 1 : c.num_stages;
+  l.k_stages = c.num_stages;
+  l.v_stages = third && !transposes ? c.num_stages - 1 : c.num_stages;
   if (transposes) l.v_stages = l.raw_v_stages = 2;
   if (converts) l.k_stages = l.v_stages = 2, l.raw_k_stages = l.raw_v_stages = c.num_stages - 1;
   const i32 kv_bytes = l.k_stages * l.k_stage_bytes + l.v_stages * l.v_stage_bytes +
@@ -140,7 +140,8 @@ constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {
   l.raw_k_empty = l.raw_k_full + 8 * l.raw_k_stages;
   l.raw_v_full = l.raw_k_empty + 8 * l.raw_k_stages;
   l.raw_v_empty = l.raw_v_full + 8 * l.raw_v_stages;
-  l.follows = l.consumers == 2 && l.first_consumer == 1 && c.boxes;
+  // Where rows are gathered, head_dim 256 spills with it.
+  l.follows = l.consumers == 2 && l.first_consumer == 1 && (c.boxes || c.head_dim_vo <= 128);
   l.k_led = l.raw_v_empty + 8 * l.raw_v_stages;
   l.bytes = l.k_led + (l.follows ? 8 * l.k_stages : 0);
   return l;

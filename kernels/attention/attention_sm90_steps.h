@@ -18,6 +18,7 @@ __forceinline__ void Sm90Consumer<c>::run() {
   v_rows = rows_of_last();
   wait_keys();
   take_turn();
+  fence_rows();
   tile::wgmma::fence();
   issue_scores();
   lead();
@@ -62,6 +63,7 @@ __forceinline__ void Sm90Consumer<c>::run() {
     take_turn();
     wait_keys();
     smem.v_full(v_ring.stage).wait(v_ring.parity);
+    fence_rows();
     tile::wgmma::fence();
     issue_scores();
     lead();
@@ -107,6 +109,7 @@ __forceinline__ void Sm90Consumer<c>::run() {
   if (kClearsValues && v_rows < c.tile_kv) clear_values();
   smem.v_full(v_ring.stage).wait(v_ring.parity);
   take_turn();
+  fence_rows();
   tile::wgmma::fence();
   issue_output(accumulate);
   pass_turn();

@@ -17,9 +17,20 @@ struct RowNumbers {
   }
 };
 
+// Division by a number that the host knows, without dividing. (Granlund and Montgomery, "Division
+// by Invariant Integers using Multiplication", PLDI 1994, section 4.)
+struct Divisor {
+  u32 factor, shift;
+
+  inline i32 quotient(i32 n) const {  // of n >= 0
+    const auto x = static_cast<u32>(n);
+    return static_cast<i32>((static_cast<u32>(static_cast<u64>(x) * factor >> 32) + x) >> shift);
+  }
+};
+
 struct AttentionSm90Params {
   AttentionParams attention;
-  i32 page_shift;  // page_size is 2^page_shift; -1: it is no power of two
+  Divisor page_size;  // 1 where KV is ragged
   // For rows that are gathered: q by token and head, k and v by page and row of it (ragged: row).
   RowNumbers q_rows, k_rows, v_rows;
   // The rest is for c.boxes: dimensions innermost first, boxes of 64 columns, 128-byte swizzle.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 #include <numeric>
 
@@ -60,6 +61,13 @@ BoxedTensor boxed_rows(const AttentionParams& p, const Rows& tensor, int rows) {
           .element_bytes = element_bytes};
 }
 
+kernels::Divisor divisor(int d) {
+  const int shift = std::bit_width(static_cast<unsigned>(d - 1));
+  const std::uint64_t rest = (std::uint64_t{1} << shift) - static_cast<std::uint64_t>(d);
+  const std::uint64_t factor = (rest << 32) / static_cast<std::uint64_t>(d) + 1;
+  return {.factor = static_cast<kernels::u32>(factor), .shift = static_cast<kernels::u32>(shift)};
+}
+
 // Of the rows (i, j) of a tensor, i < outer.count, j < inner.count.
 struct Dim {
   std::int64_t count, stride;  // in elements
@@ -97,7 +105,7 @@ bool boxes_can_describe(const AttentionParams& p) {
 kernels::AttentionSm90Params sm90_params(const AttentionConfig& config,
                                          const AttentionParams& params) {
   kernels::AttentionSm90Params sm90{.attention = params,
-                                    .page_shift = page_shift(params.page_size)};
+                                    .page_size = divisor(std::max(params.page_size, 1))};
   const AttentionParams& p = params;
   if (!config.boxes) {
     const bool paged = p.page_size > 0;
