@@ -22,7 +22,7 @@ from attention_inputs import (
     random_tensors,
     reference,
 )
-from attention_peers import ALL, decode_peers, fa3_on_pages, prefill_peers
+from attention_peers import ALL, decode_peers, fa3_of_problem, fa3_on_pages, prefill_peers
 from harness import Case, Implementation
 from separate_calls import separate_calls
 
@@ -114,6 +114,7 @@ def fp8_case(op: str, shape: dict[str, Any], problem: Problem, peers: tuple[str,
         own_implementation("quire", problem, [(narrow, None)], exact),
         own_implementation("quire bf16", in_bf16, [(tensors, None)], exact),
         *prefill_peers(in_bf16, tensors, exact, peers),
+        *(fa3_of_problem("fa3 e4m3", problem, narrow, exact) if q == kv else ()),
     ]
     return Case(
         "attention",
@@ -212,7 +213,7 @@ def decode_case(
     exact = reference(problem, inputs[0])
     implementations = [
         own_implementation("quire", problem, list(zip(inputs, pools)), exact),
-        *decode_peers(problem, inputs, pools, exact),
+        *decode_peers(replace(problem, kv_dtype=DTYPE), inputs, pools, exact),
     ]
     if problem.kv_dtype != DTYPE:
         for implementation in implementations:

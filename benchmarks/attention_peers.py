@@ -32,9 +32,8 @@ def prefill_peers(
             yield sdpa_implementation("fa2", problem, sets, reference)
     if "fa2" in names and same_dims and not (problem.is_uniform and is_square):
         yield fa2_implementation(problem, tensors, reference)
-    call = fa3_peer.prefill(problem, tensors) if "fa3" in names else None
-    if call is not None:
-        yield fa3_implementation("fa3", [call], reference)
+    if "fa3" in names:
+        yield from fa3_of_problem("fa3", problem, tensors, reference)
 
 
 def end_aligned_mask(problem: Problem) -> torch.Tensor:
@@ -105,6 +104,14 @@ def fa3_implementation(
         return reference.error(calls[0].out.flatten(0, -3))
 
     return Implementation(name, fa3_peer.runner(calls), error)
+
+
+def fa3_of_problem(
+    name: str, problem: Problem, tensors: Tensors, reference: Reference
+) -> Iterator[Implementation]:
+    call = fa3_peer.prefill(problem, tensors)
+    if call is not None:
+        yield fa3_implementation(name, [call], reference)
 
 
 def fa3_on_pages(

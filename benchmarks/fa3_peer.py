@@ -1,8 +1,9 @@
 """FlashAttention-3 without PyTorch's build system: plain shared libraries, one a head dimension.
 
 The environment variable QUIRE_FA3_LIBS names a folder with libfa3_d64.so, libfa3_d128.so, …: the
-forward kernels of FlashAttention-3 for bf16 behind the C struct below. Without it, or without the
-library for a head dimension, this peer is left out.
+forward kernels of FlashAttention-3 for bf16 behind the C struct below; libfa3_e4m3_d64.so, …: those
+for e4m3 with bf16 output. Without it, or without the library that a problem needs, this peer is
+left out.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pathlib
 from collections.abc import Callable
 
 import torch
-from attention_inputs import Pages, Problem, Tensors
+from attention_inputs import DTYPE, Pages, Problem, Tensors
 
 CAUSAL, FULL, VARLEN_CAUSAL, VARLEN_FULL, SPLIT_CAUSAL, PAGED_CAUSAL, DECODE = (
     1 << bit for bit in range(7)
@@ -41,10 +42,17 @@ class Arguments(ctypes.Structure):
     ]
 
 
+def library(problem: Problem) -> ctypes.CDLL | None:
+    prefix = {torch.bfloat16: "", torch.float8_e4m3fn: "e4m3_"}.get(problem.q_dtype)
+    if prefix is None or problem.kv_dtype != problem.q_dtype:
+        return None
+    return load(prefix, problem.head_dim_qk)
+
+
 @functools.cache
-def library(head_dim: int) -> ctypes.CDLL | None:
+def load(prefix: str, head_dim: int) -> ctypes.CDLL | None:
     folder = os.environ.get("QUIRE_FA3_LIBS")
-    path = pathlib.Path(folder or ".") / f"libfa3_d{head_dim}.so"
+    path = pathlib.Path(folder or ".") / f"libfa3_{prefix}d{head_dim}.so"
     if not folder or not path.exists():
         return None
     loaded = ctypes.CDLL(str(path.resolve()))
@@ -69,10 +77,10 @@ class Call:
     ) -> None:
         """q, k, v: [batch, tokens, heads, head_dim], or [tokens, heads, head_dim] for varlen; or
         pools of pages. `fields`: of Arguments; tensors are kept and passed as pointers."""
-        self._library = library(problem.head_dim_qk)
+        self._library = library(problem)
         assert self._library is not None
         batch, total_q = len(problem.qo_lens), sum(problem.qo_lens)
-        self.out = torch.empty_like(q)
+        self.out = torch.empty_like(q, dtype=DTYPE)
         partials = (num_splits * total_q if num_splits > 1 else 0) * problem.num_qo_heads
         numbers = functools.partial(torch.empty, dtype=torch.float32, device=q.device)
         workspace_ints = self._library.fa3_workspace_ints(batch)
@@ -118,12 +126,12 @@ class Call:
 def num_splits(problem: Problem, batch: int, seqlen_k: int, is_paged: bool) -> int:
     """What FA3's heuristic gives."""
     sizes = (max(problem.qo_lens), seqlen_k, problem.num_qo_heads, problem.num_kv_heads)
-    return library(problem.head_dim_qk).fa3_num_splits(batch, *sizes, problem.causal, is_paged)
+    return library(problem).fa3_num_splits(batch, *sizes, problem.causal, is_paged)
 
 
 def prefill(problem: Problem, tensors: Tensors) -> Call | None:
     """Dense for equal lengths, else varlen; None where the kernel was not built."""
-    loaded = library(problem.head_dim_qk)
+    loaded = library(problem)
     same_dims = problem.head_dim_qk == problem.head_dim_vo
     if loaded is None or problem.window_left >= 0 or not same_dims:
         return None
@@ -173,7 +181,7 @@ def on_pages(
 
 def paged_prefill(problem: Problem, q: torch.Tensor, pages: Pages) -> Call | None:
     """Equal lengths, whole pages, no splits."""
-    loaded = library(problem.head_dim_qk)
+    loaded = library(problem)
     if loaded is None or not loaded.fa3_kernels() & PAGED_CAUSAL or problem.window_left >= 0:
         return None
     batch, kv_len = len(problem.qo_lens), problem.kv_lens[0]
@@ -186,7 +194,7 @@ def paged_prefill(problem: Problem, q: torch.Tensor, pages: Pages) -> Call | Non
 
 def decode(problem: Problem, q: torch.Tensor, pages: Pages) -> Call | None:
     """One query token a request over a paged cache, KV split as FA3 does."""
-    loaded = library(problem.head_dim_qk)
+    loaded = library(problem)
     if loaded is None or not loaded.fa3_kernels() & DECODE:
         return None
     lengths = torch.tensor(problem.kv_lens, dtype=torch.int32, device=q.device)
