@@ -25,8 +25,14 @@ struct DecodeLookUp {
   }
 
   __forceinline__ void first_items() const {
+    struct Halves {
+      tile::Vec<u32, 4> first, second;
+    };
     const int lane = tile::lane_index();
-    if (lane < count) smem.item(lane) = make_decode_item<c>(p, p.items[begin + lane]);
+    if (lane >= count) return;
+    // All of an item at once: a field that is asked for behind a branch comes later.
+    const Halves words = *reinterpret_cast<const Halves*>(p.items + begin + lane);
+    smem.item(lane) = make_decode_item<c>(p, __builtin_bit_cast(WorkItem, words));
   }
   __forceinline__ void first_q() const {
 #pragma unroll 1

@@ -1,11 +1,13 @@
 // The end of a work item of attention_decode: the states of the warps are joined, a warp a row, and
 // written. Of a tile that was split, that is a partial result; the warp that is the last to write a
-// row's then joins all of them. Nobody waits for other warps between the one and the other.
+// row's then joins all of them. Nobody waits for other warps between the one and the other. The
+// parts of a row lie one behind the other, so that one address is enough for all of them.
 #pragma once
 
 #include "attention/attention_decode_state.h"
 #include "attention/row_result.h"
 #include "tile/atomic.h"
+#include "tile/uncached.h"
 
 namespace quire::kernels {
 
@@ -61,7 +63,9 @@ struct DecodeMerge {
 #pragma unroll
       for (int i = 0; i < kLaneCols; ++i) o[i] += of_warp[i] * part_scale[j];
     }
-    write_row<c>(p, item.tile, first_row + row, first_col + col, o, result);
+    WorkTile t = item.tile;
+    if (t.partial_row >= 0) t.partial_row += (first_row + row) * (item.num_parts - 1);
+    write_row<c>(p, t, first_row + row, first_col + col, o, result);
   }
 
   // Counts the rows that this warp has written, and joins those whose other parts have been
@@ -84,7 +88,7 @@ struct DecodeMerge {
 
   __forceinline__ void join_parts(const DecodeItem& item, int row) const {
     constexpr int kBatch = DecodeState<c>::kCrowded ? 8 : 16;  // whose loads are under way together
-    const int lane = tile::lane_index(), rows = item.tile.num_rows;
+    const int lane = tile::lane_index();
     WorkTile t = item.tile;
     t.partial_row = -1;
 #pragma unroll 1
@@ -94,14 +98,17 @@ struct DecodeMerge {
 #pragma unroll 1
       for (int s = 0; s < item.num_parts; s += kBatch) {
         const int left = item.num_parts - s, part = lane % kBatch;
-        const i64 first = item.first_partial_row + static_cast<i64>(s) * rows + row;
+        const i64 first = item.first_partial_row + static_cast<i64>(row) * item.num_parts + s;
+        const float* parts = p.partial_o + first * c.head_dim_vo + col;
         float o[kBatch][kLaneCols] = {};
 #pragma unroll
         for (int i = 0; i < kBatch; ++i) {
           if (i >= left || col >= c.head_dim_vo) continue;
-          tile::load<kLaneCols>(o[i], p.partial_o + (first + i * rows) * c.head_dim_vo + col);
+          tile::load_uncached(o[i], parts + i * c.head_dim_vo);
         }
-        const float lse = part < left ? p.partial_lse[first + part * rows] : tile::kNegInf;
+        // The last of the loads: what is made of it would wait for it before the others begin.
+        float lse = tile::kNegInf;
+        if (part < left) lse = tile::load_uncached(p.partial_lse + first + part);
         const float both = tile::max_f32(m, tile::warp::max<kBatch>(lse));
         const float offset = both == tile::kNegInf ? 0.f : both;
         const float keep = tile::exp2_approx(m - offset);

@@ -11,7 +11,7 @@ namespace quire::kernels {
 // A work item, ready to be worked on. Without rows, tokens and parts when it points nowhere; of
 // scores that are NaN, and so are its rows, when its length does not fit.
 struct DecodeItem {
-  WorkTile tile;
+  WorkTile tile;  // partial_row: of its row 0; the one of row r is r * num_parts rows further on
   int first_partial_row, num_parts;
   float to_base2;  // of its scores
 };
@@ -29,6 +29,10 @@ inline DecodeItem make_decode_item(const AttentionParams& p, const WorkItem& ite
     t.num_rows = 0;
     t.kv_begin = t.kv_end = 0;
     t.partial_row = -1;
+  }
+  if (t.partial_row >= 0) {
+    const int part = (t.partial_row - d.first_partial_row) / t.num_rows;
+    t.partial_row = d.first_partial_row + tile::min_of(tile::max_of(part, 0), d.num_parts - 1);
   }
   return d;
 }
