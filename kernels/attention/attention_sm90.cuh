@@ -2,8 +2,8 @@
 //
 // Grid:   num_workers thread blocks, one a multiprocessor; block w takes the work items
 //         [worker_indptr[w], worker_indptr[w + 1]).
-// Block:  a producer warpgroup, with KV of 8 bits one that converts it or transposes V, then
-//         tile_q / 64 consumer warpgroups of 64 packed rows each.
+// Block:  a producer warpgroup, where sm90_prepares_apart() one that converts K and V or transposes
+//         V, then tile_q / 64 consumer warpgroups of 64 packed rows each.
 // Smem:   sm90_layout(c).bytes: rings of q, k and v, the items in flight, barriers.
 // Output: out and lse, or partial_o and partial_lse of split tiles; every row of every item.
 // Needs:  sm_90a; q, k, v of one 16-bit type or f8e4m3, or k and v of 8 bits; c.aligned: rows of q,
@@ -15,6 +15,7 @@
 #include "attention/attention_sm90_rows.h"
 #include "attention/attention_sm90_steps.h"
 #include "attention/attention_sm90_transpose.h"
+#include "attention/attention_sm90_transposing_producer.h"
 
 namespace quire::kernels {
 
@@ -35,7 +36,9 @@ __forceinline__ void attention_sm90(const AttentionSm90Params& params) {
   const int warp = tile::uniform_warp_index();
   if (warp < 4) {
     tile::release_registers<kLayout.producer_registers>();
-    if constexpr (c.boxes) {
+    if constexpr (sm90_transposes(c) && !sm90_prepares_apart(c)) {
+      Sm90TransposingProducer<c>{params, smem}.run(warp);
+    } else if constexpr (c.boxes) {
       Sm90BoxProducer<c>{params, smem}.run(warp);
     } else {
       Sm90RowProducer<c>{params, smem, warp}.run();
@@ -46,7 +49,7 @@ __forceinline__ void attention_sm90(const AttentionSm90Params& params) {
     if constexpr (!is_fp8(c.kv_dtype)) to_base2 = Logits<c>::to_base2(params.attention);
     const int warpgroup = warp / 4 - kLayout.first_consumer;
     Sm90Consumer<c>{params, smem, warpgroup, warp % 4, to_base2}.run();
-  } else if constexpr (sm90_transposes(c)) {
+  } else if constexpr (sm90_transposes(c) && sm90_prepares_apart(c)) {
     tile::release_registers<kLayout.preparer_registers>();
     Sm90Transposer<c>{params, smem, warp % 4}.run();
   } else if constexpr (sm90_converts(c)) {

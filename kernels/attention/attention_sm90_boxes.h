@@ -23,74 +23,96 @@ struct Sm90BoxProducer {
     return token + part * (kLayout.q_stage_rows / params.attention.group_size);
   }
 
-  // By one thread.
-  __forceinline__ void load_q() const {
+  // The rows of item number `count`. By one thread, as what follows.
+  __forceinline__ void load_q(const Sm90Item& t, int count) const {
     const int part_rows = params.attention.tile_rows / kParts;
+    if (kLayout.q_stages < 2 * kParts && t.num_tiles > 0) {  // it cannot come before it is needed
+      for (int part = 0; part < kParts; ++part) {
+        for (int panel = 0; panel < kLayout.qk_panels; ++panel) {
+          tile::tma::prefetch_4d(params.q, panel * kLayout.panel_columns, 0, first_token(t, part),
+                                 t.kv_head);
+        }
+      }
+    }
+#pragma unroll
+    for (int part = 0; part < kParts; ++part) {
+      const int turn = count * kParts + part, stage = turn % kLayout.q_stages;
+      smem.q_empty(stage).wait((turn / kLayout.q_stages & 1) ^ 1);
+      tile::Mbarrier& full = smem.q_full(stage);
+      if (t.num_tiles == 0) {
+        full.arrive();
+        continue;
+      }
+      full.arrive_expect(kLayout.qk_panels * part_rows * 128);
+#pragma unroll
+      for (int panel = 0; panel < kLayout.qk_panels; ++panel) {
+        tile::tma::load_4d(smem.q(stage) + panel * (kLayout.q_stage_rows * 128), params.q, full,
+                           panel * kLayout.panel_columns, 0, first_token(t, part), t.kv_head);
+      }
+    }
+  }
+  __forceinline__ void load_all_q() const {
 #pragma unroll 1
     for (int count = 0;; ++count) {
       const Sm90Item& t = smem.wait_item(count);
-      if (kLayout.q_stages < 2 * kParts && t.num_tiles > 0) {  // it cannot come before it is needed
-        for (int part = 0; part < kParts; ++part) {
-          for (int panel = 0; panel < kLayout.qk_panels; ++panel) {
-            tile::tma::prefetch_4d(params.q, panel * kLayout.panel_columns, 0, first_token(t, part),
-                                   t.kv_head);
-          }
-        }
-      }
-#pragma unroll
-      for (int part = 0; part < kParts; ++part) {
-        const int turn = count * kParts + part, stage = turn % kLayout.q_stages;
-        smem.q_empty(stage).wait((turn / kLayout.q_stages & 1) ^ 1);
-        tile::Mbarrier& full = smem.q_full(stage);
-        if (t.num_tiles == 0) {
-          full.arrive();
-          continue;
-        }
-        full.arrive_expect(kLayout.qk_panels * part_rows * 128);
-#pragma unroll
-        for (int panel = 0; panel < kLayout.qk_panels; ++panel) {
-          tile::tma::load_4d(smem.q(stage) + panel * (kLayout.q_stage_rows * 128), params.q, full,
-                             panel * kLayout.panel_columns, 0, first_token(t, part), t.kv_head);
-        }
-      }
+      load_q(t, count);
       if (t.num_tiles == 0) return;
     }
   }
 
-  // All tiles of K or of V, in the order of the items: boxes of box_rows rows, one a lane. A page
-  // that is not there is outside the tensor: zeros.
+  // Tiles come in boxes of box_rows rows, one a lane: the first row of this lane's.
+  template <bool is_v>
+  static constexpr int kPanels = is_v ? kLayout.v_panels : kLayout.k_panels;
+  template <bool is_v>
+  __forceinline__ int box_row() const {
+    return tile::lane_index() / kPanels<is_v> * params.box_rows;
+  }
+  // Where row `row` of a tile is: page and row of it. A page that is not there is outside the
+  // tensor: zeros.
+  struct Place {
+    int page, slot;
+  };
+  __forceinline__ Place find(const Sm90Item& t, int tile, int row) const {
+    const AttentionParams& p = params.attention;
+    const int token = t.kv_begin + tile * c.tile_kv + row;
+    Place place{0, t.kv_base + token};
+    if (p.page_size > 0) {
+      const int entry = params.page_size.quotient(token);
+      place.slot = token - entry * p.page_size;
+      place.page =
+          token < t.kv_available && row < c.tile_kv ? p.kv_indices[t.kv_base + entry] : p.num_pages;
+    }
+    return place;
+  }
+  // The tile of which this lane's box begins in `row` of the tile and at `place`.
+  template <bool is_v>
+  __forceinline__ void load_tile(const KvStage& to, u32 parity, int row, const Place& place,
+                                 int kv_head) const {
+    const int lane = tile::lane_index();
+    to.empty.wait(parity ^ 1);
+    if (lane == 0) to.full.arrive_expect(kPanels<is_v> * c.tile_kv * 128);
+    if (row < c.tile_kv) {
+      const int panel = lane % kPanels<is_v>;
+      tile::tma::load_4d(to.data + panel * (c.tile_kv * 128) + row * 128,
+                         is_v ? params.v : params.k, to.full, panel * kLayout.kv_panel_columns,
+                         place.slot, kv_head, place.page);
+    }
+  }
+
+  // All tiles of K or of V, in the order of the items.
   template <bool is_v>
   __forceinline__ void load_kv() const {
-    constexpr int kStages = Sm90Smem<c>::template kv_stages<is_v>();
-    constexpr int kPanels = is_v ? kLayout.v_panels : kLayout.k_panels;
-    constexpr int kBytes = kPanels * c.tile_kv * 128;
-    const AttentionParams& p = params.attention;
-    const int lane = tile::lane_index();
-    const int row = lane / kPanels * params.box_rows;
-    Ring<kStages> ring;
+    const int row = box_row<is_v>();
+    Ring<Sm90Smem<c>::template kv_stages<is_v>()> ring;
 #pragma unroll 1
     for (int count = 0;; ++count) {
       const Sm90Item& t = smem.wait_item(count);
       const int num_tiles = t.num_tiles;  // after the last one the item may be gone
 #pragma unroll 1
       for (int i = num_tiles - 1; i >= 0; --i) {
-        const int token = t.kv_begin + i * c.tile_kv + row;
-        int page = 0, slot = t.kv_base + token;
-        if (p.page_size > 0) {
-          page = params.page_size.quotient(token);
-          slot = token - page * p.page_size;
-          page = token < t.kv_available && row < c.tile_kv ? p.kv_indices[t.kv_base + page]
-                                                           : p.num_pages;
-        }
-        const KvStage to = smem.template kv_stage<is_v>(ring.stage);
-        to.empty.wait(ring.parity ^ 1);
-        if (lane == 0) to.full.arrive_expect(kBytes);
-        if (row < c.tile_kv) {
-          const int panel = lane % kPanels;
-          tile::tma::load_4d(to.data + panel * (c.tile_kv * 128) + row * 128,
-                             is_v ? params.v : params.k, to.full, panel * kLayout.kv_panel_columns,
-                             slot, t.kv_head, page);
-        }
+        const Place place = find(t, i, row);
+        load_tile<is_v>(smem.template kv_stage<is_v>(ring.stage), ring.parity, row, place,
+                        t.kv_head);
         ring.advance();
       }
       if (num_tiles == 0) return;
@@ -109,7 +131,7 @@ struct Sm90BoxProducer {
     const bool leader = tile::lane_index() == 0;
     if (warp == 0) load_kv<false>();
     if (warp == 1) load_kv<true>();
-    if (warp == 2 && leader) load_q();
+    if (warp == 2 && leader) load_all_q();
     if (warp == 3 && leader) look_up();
   }
 };

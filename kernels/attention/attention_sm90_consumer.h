@@ -64,13 +64,18 @@ struct Sm90Consumer {
   Ring<kLayout.k_stages> k_ring;
   Ring<kLayout.v_stages> v_ring;
 
-  // Of the tile, this warp's.
-  __forceinline__ int first_row() const { return warpgroup * 64 + warp * 16; }
+  // Of the tile, this warp's. With 8 bits opaque: what the rare paths make of it spilled, kept over
+  // the loop.
+  __forceinline__ int first_row() const {
+    const int row = warpgroup * 64 + warp * 16;
+    return kFp8 ? tile::opaque(row) : row;
+  }
 
   // The right to issue matrix work passes round three warpgroups, so that the softmax of one runs
   // under the matrix work of another. Two find their rhythm alone: turns cost them 3 to 5 %, while
-  // three lose up to 10 % without (head_dim 128 and 64, H100).
-  static constexpr bool kTurns = kWarpgroups > 2;
+  // three lose up to 10 % without (head_dim 128 and 64, H100). Three of 8 bits gain 2 to 3 %
+  // without (head_dim 64).
+  static constexpr bool kTurns = kWarpgroups > 2 && !kFp8;
   __forceinline__ void take_turn() const {
     if constexpr (kTurns) tile::named_barrier_sync<256>(1 + warpgroup);
   }

@@ -7,7 +7,7 @@ namespace quire::kernels {
 
 struct Sm90Layout {
   i32 consumers;  // warpgroups, 64 rows each; the others come before them
-  // Warpgroups before the consumers: the producer, and with KV of 8 bits one that prepares it.
+  // Warpgroups before the consumers: the producer, and where sm90_prepares_apart() one for that.
   i32 first_consumer;
   i32 threads;
   i32 producer_registers, preparer_registers, consumer_registers;  // a thread
@@ -58,16 +58,24 @@ constexpr bool sm90_converts(const AttentionConfig& c) {
   return is_fp8(c.kv_dtype) && !is_fp8(c.q_dtype);
 }
 
+// Does a warpgroup of its own prepare K or V? Three consumers leave no room for one: there the one
+// that asks for boxes transposes V.
+constexpr bool sm90_prepares_apart(const AttentionConfig& c) {
+  return sm90_converts(c) || (sm90_transposes(c) && !(c.boxes && c.tile_q > 128));
+}
+
 constexpr void set_registers(const AttentionConfig& c, Sm90Layout& l) {
   // 64 K registers a block of at most 4 warpgroups; multiples of 8.
-  // At most 504 for three warpgroups, 512 for two or four. Gathering takes registers, boxes few.
+  // At most 504 for three warpgroups, 512 for two or four, 480 for five. Gathering and transposing
+  // take registers, boxes few.
   const bool one = l.consumers == 1, three = l.consumers == 3;
-  l.producer_registers = one ? 160 : three ? (c.boxes ? 32 : 56) : c.boxes ? 40 : 72;
-  l.consumer_registers = one ? 240 : three ? (c.boxes ? 160 : 152) : c.boxes ? 232 : 216;
+  const bool few = c.boxes && !sm90_transposes(c);
+  l.producer_registers = one ? 160 : three ? (few ? 32 : 56) : few ? 40 : 72;
+  l.consumer_registers = one ? 240 : three ? (few ? 160 : 152) : few ? 232 : 216;
   if (l.first_consumer == 2) {
     l.producer_registers = c.boxes ? 40 : one ? 96 : 64;
-    l.preparer_registers = one ? 96 : c.boxes ? 56 : 48;
-    l.consumer_registers = one ? 240 : c.boxes ? 208 : 200;
+    l.preparer_registers = one ? 96 : c.boxes || three ? 56 : 48;
+    l.consumer_registers = one ? 240 : three ? 120 : c.boxes ? 208 : 200;
   }
 }
 
@@ -75,7 +83,7 @@ constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {
   Sm90Layout l{};
   const bool transposes = sm90_transposes(c), converts = sm90_converts(c);
   l.consumers = c.tile_q / 64;
-  l.first_consumer = transposes || converts ? 2 : 1;
+  l.first_consumer = sm90_prepares_apart(c) ? 2 : 1;
   l.threads = 128 * (l.first_consumer + l.consumers);
   set_registers(c, l);
   const auto panels = [](i32 head_dim, i32 columns) { return (head_dim + columns - 1) / columns; };
@@ -150,7 +158,7 @@ constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {
 constexpr bool sm90_dtypes_valid(const AttentionConfig& c) {
   if (sm90_transposes(c)) {  // k-steps of the second product are 32 tokens
     return c.q_dtype == DType::f8e4m3 && c.kv_dtype == c.q_dtype && c.softmax &&
-           c.tile_kv % 32 == 0 && c.tile_kv >= 64 && c.tile_q <= 128;
+           c.tile_kv % 32 == 0 && c.tile_kv >= 64;
   }
   return size_bytes(c.q_dtype) == 2 &&
          (sm90_converts(c) ? c.tile_q <= 128 : c.kv_dtype == c.q_dtype);

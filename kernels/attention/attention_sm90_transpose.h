@@ -1,4 +1,4 @@
-// The warpgroup of attention_sm90 that transposes V where it has 8 bits: wgmma wants 8-bit operands
+// The four warps of attention_sm90 that transpose V where it has 8 bits: wgmma wants 8-bit operands
 // with the tokens contiguous.
 //
 // In every 16 tokens of a row the pairs come in the order 0, 4, 1, 5, 2, 6, 3, 7: what a thread has
@@ -65,10 +65,25 @@ struct Sm90Transposer {
     }
   }
 
-  // All tiles of V, in the order of the items.
+  static_assert(kLayout.raw_v_stages == kLayout.v_stages, "one position serves both rings");
+  using VRing = Ring<kLayout.v_stages>;
+
+  // The next tile of V, of which `rows` tokens are there.
+  __forceinline__ void transpose_tile(const VRing& ring, int rows) const {
+    smem.raw_v_full(ring.stage).wait(ring.parity);
+    smem.v_empty(ring.stage).wait(ring.parity ^ 1);
+    transpose(smem.raw_v(ring.stage), smem.v(ring.stage), rows);
+    tile::fence_async_proxy();
+    tile::sync_warp();
+    if (tile::lane_index() == 0) {
+      smem.raw_v_empty(ring.stage).arrive();
+      smem.v_full(ring.stage).arrive();
+    }
+  }
+
+  // All of them, in the order of the items: the work of a warpgroup of its own.
   __forceinline__ void run() const {
-    static_assert(kLayout.raw_v_stages == kLayout.v_stages, "one position serves both rings");
-    Ring<kLayout.v_stages> ring;
+    VRing ring;
 #pragma unroll 1
     for (int count = 0;; ++count) {
       const Sm90Item& t = smem.wait_item(count);
@@ -77,15 +92,7 @@ struct Sm90Transposer {
       int rows = t.rows_of_last;
 #pragma unroll 1
       for (int i = 0; i < num_tiles; ++i) {
-        smem.raw_v_full(ring.stage).wait(ring.parity);
-        smem.v_empty(ring.stage).wait(ring.parity ^ 1);
-        transpose(smem.raw_v(ring.stage), smem.v(ring.stage), rows);
-        tile::fence_async_proxy();
-        tile::sync_warp();
-        if (tile::lane_index() == 0) {
-          smem.raw_v_empty(ring.stage).arrive();
-          smem.v_full(ring.stage).arrive();
-        }
+        transpose_tile(ring, rows);
         ring.advance();
         rows = c.tile_kv;
       }

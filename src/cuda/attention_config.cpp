@@ -118,6 +118,8 @@ constexpr Row kTable[] = {
     {sm90, 16, 8, true, 256, -1, 16, 64, 64, 4, 1, 2, "when forced: decode by the Hopper kernel"},
     {sm90, 16, 8, false, 128, -1, 16, 64, 128, 4, 1, 2, "when forced: decode by the Hopper kernel"},
     {sm90, 16, 8, false, 256, -1, 16, 64, 64, 4, 1, 2, "when forced: decode by the Hopper kernel"},
+    {sm90, 8, 8, true, 64, 128, kAny, 192, 128, 12, 1, 3,
+     "fp8, small heads: three consumers, 3 to 10 % over two"},
     {sm90, 8, 8, true, 128, 64, kAny, 128, 128, 8, 1, 3, "fp8: two consumers share K and V"},
     {sm90, 8, 8, true, 128, -1, kAny, 64, 128, 4, 1, 3, "fp8, few rows: no other kernel has it"},
     {sm90, 8, 8, true, 256, 64, kAny, 128, 64, 8, 1, 2, "fp8: more tokens a step spill"},

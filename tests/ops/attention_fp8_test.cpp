@@ -149,6 +149,25 @@ void add_fp8_query_options(std::vector<AttentionCase>& cases) {
     c.causal = true;
     c.q_scale = 3;  // references move
   });
+  struct ManyRows {  // of a request: three consumers, on Hopper
+    const char* name;
+    int odd_stride, page_size, split;
+  };
+  for (const ManyRows of : {ManyRows{"", 0, 16, 0},
+                            {"_odd_strides", 3, 16, 0},
+                            {"_page1", 0, 1, 0},
+                            {"_ragged", 0, 0, 0},
+                            {"_split", 0, 48, 128}}) {
+    add(mixed(std::string("many_rows") + of.name), [&](AttentionCase& c) {
+      c.shape.num_qo_heads = 8, c.shape.num_kv_heads = 1;
+      c.shape.head_dim_qk = c.shape.head_dim_vo = 64;
+      c.shape.page_size = of.page_size;
+      c.qo_lens = {30, 5, 50}, c.kv_lens = {300, 7, 500};
+      c.odd_stride = of.odd_stride;
+      c.plan.fixed_split_size = of.split;
+      c.causal = c.head_scales = true;
+    });
+  }
   for (const int scale : {6, 20}) {  // terms leave the range of P in tiles behind the first
     add(mixed("steep" + std::to_string(scale)), [&](AttentionCase& c) {
       c.qo_lens = {1, 40, 30}, c.kv_lens = {400, 300, 129};
