@@ -82,6 +82,7 @@ std::optional<AttentionTarget> target_of_two(int device_index, const AttentionDe
   if (demand.mean_long_rows == 0 || !limits.has_early_starts) return {};
   AttentionDemand of_many = demand, of_few = demand;
   of_many.mean_packed_rows = demand.mean_long_rows;
+  of_many.beside_decode = true;
   of_few.mean_packed_rows = of_few.max_packed_rows = demand.group_size;
   const auto many = fitting_config(limits, of_many), few = fitting_config(limits, of_few);
   if (!many || many->kernel != AttentionKernel::sm90) return {};
@@ -228,19 +229,24 @@ void list_sm80(std::vector<ListedKernel>& list, const AttentionConfig& shape, bo
   }
 }
 
-// Kernels of attention_sm90: few rows and many, pages that fit boxes and pages that do not.
+// Kernels of attention_sm90: few rows and many, also beside decode, pages that fit boxes and pages
+// that do not.
 void list_sm90(std::vector<ListedKernel>& list, const AttentionConfig& shape, bool preset) {
-  for (const double mean_packed_rows : {64., 1024.}) {
+  std::vector<AttentionConfig> listed;
+  for (const double mean_packed_rows : {64., 1024., 16384.}) {
     for (const int page_size : {0, 1}) {
       if (page_size == 0 && !shape.aligned) continue;
       const AttentionConfig config = attention_choices({.shape = shape,
                                                         .mean_packed_rows = mean_packed_rows,
-                                                        .max_packed_rows = 1024,
+                                                        .max_packed_rows = mean_packed_rows,
+                                                        .beside_decode = mean_packed_rows > 1024,
                                                         .page_size = page_size,
                                                         .compute_major = 9})
                                          .front()
                                          .config;
       if (config.kernel != AttentionKernel::sm90) continue;
+      if (std::find(listed.begin(), listed.end(), config) != listed.end()) continue;
+      listed.push_back(config);
       list.push_back({.spec = attention_spec(config),
                       .min_arch = 90,
                       .max_arch = 90,

@@ -31,6 +31,7 @@ struct Row {
   double min_rows, max_rows;
   int tile_q, tile_kv, warps_q, warps_kv, num_stages;
   const char* reason;
+  bool beside_decode = false;  // only there
 };
 constexpr auto sm80 = AttentionKernel::sm80;
 constexpr auto sm90 = AttentionKernel::sm90;
@@ -76,6 +77,8 @@ constexpr Row kTable[] = {
     {sm90, 16, 16, false, 64, 128, kAny, 192, 64, 12, 1, 6,
      "no boxes: 4 % over two consumers; more tokens spill"},
     {sm90, 16, 16, false, 64, 64, kAny, 128, 128, 8, 1, 3, "no boxes, small heads"},
+    {sm90, 16, 16, false, 128, 8000, kAny, 192, 64, 12, 1, 4,
+     "no boxes, while decode reads: three consumers share what is gathered", true},
     {sm90, 16, 16, false, 128, 64, kAny, 128, 128, 8, 1, 3,
      "no boxes: small pages, groups over a tile"},
     {sm90, 16, 16, false, 128, 16, kAny, 64, 128, 4, 1, 2, "no boxes, few rows"},
@@ -176,6 +179,7 @@ bool serves(const Row& row, const AttentionDemand& demand) {
   if (demand.mean_packed_rows <= row.min_rows || demand.mean_packed_rows > row.max_rows) {
     return false;
   }
+  if (row.beside_decode && !demand.beside_decode) return false;
   if (row.kernel == sm80) return true;
   return demand.compute_major == 9 && row.kv_bits == 8 * kernels::size_bytes(shape.kv_dtype) &&
          demand.group_size <= kernels::kSm90MaxGroupSize && (!row.boxes || boxes_fit(demand, row));

@@ -13,7 +13,8 @@ struct AttentionDemand {
   kernels::AttentionConfig shape;  // dtypes, head dims, variant, softmax; the rest is filled in
   double mean_packed_rows = 0;     // of qo_len * group_size, over requests with rows
   double max_packed_rows = 0;
-  double mean_long_rows = 0;  // of requests of several tokens, where two kernels had better do all
+  double mean_long_rows = 0;   // of requests of several tokens, where two kernels had better do all
+  bool beside_decode = false;  // does attention_decode run at the same time
   int group_size = 1;
   int page_size = 0;         // 0: ragged
   int fixed_split_size = 0;  // tokens; 0: split points are multiples of tile_kv

@@ -225,6 +225,17 @@ TEST(AttentionChoice, ClassesOfRowsGetTheSameChoices) {
   }
 }
 
+TEST(AttentionChoice, LongPromptsBesideDecodeShareWhatIsGathered) {
+  AttentionDemand demand = hopper(128, 16384);
+  demand.page_size = 1;
+  EXPECT_EQ(first(demand).tile_q, 128);
+  demand.beside_decode = true;
+  EXPECT_EQ(first(demand).tile_q, 192);
+  EXPECT_EQ(first(demand).num_stages, 4);
+  demand.page_size = 16;
+  EXPECT_EQ(first(demand).tile_q, 128);
+}
+
 TEST(AttentionChoice, CanBeForced) {
   {
     const test::ScopedVariable force("QUIRE_FORCE_KERNEL", "sm80");
