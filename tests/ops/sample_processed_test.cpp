@@ -166,8 +166,8 @@ TEST(SampleProcessed, IsTheTwoCalls) {
 
 // One kernel where there are no biases.
 TEST(SampleProcessed, CandidatesOfLongRows) {
-  const int vocab = test::is_emulated() ? 20000 : 128256;
-  const int rows = test::is_emulated() ? 6 : 150;
+  const int vocab = test::on_gpu() ? 128256 : 20000;
+  const int rows = test::on_gpu() ? 150 : 6;
   expect_two_calls({rows, vocab, DType::bf16, 0, true, false, false, kTopKFirst});
   expect_two_calls({rows, vocab, DType::f32, 4, false, false, false, kJoint});
   expect_two_calls({rows, vocab + 1, DType::f16, 1, true, false, false, kTopKFirst});
