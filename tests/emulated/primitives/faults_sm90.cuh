@@ -218,6 +218,12 @@ inline void product_of_ones(float (&d)[8], bool accumulate, int offset = 0) {
   const u64 ones = tile::wgmma::descriptor(tile::shared_memory() + offset);
   tile::Wgmma<tile::bf16, 16>::ss(d, ones, ones, accumulate);
 }
+inline void finished_product_of_ones(float (&d)[8], int offset = 0) {
+  tile::wgmma::fence();
+  product_of_ones(d, false, offset);
+  tile::wgmma::commit();
+  tile::wgmma::wait<0>();
+}
 
 // out: an accumulator. n 0: read before the wait, 1: after a wait for too few groups, 2: correctly,
 // 3: shared memory is written over before the wait.
@@ -250,10 +256,7 @@ template <PrimitiveConfig c>
 void changed_accumulators(const PrimitiveParams& p) {
   fill_with_ones();
   float d[8];
-  tile::wgmma::fence();
-  product_of_ones(d, false);
-  tile::wgmma::commit();
-  tile::wgmma::wait<0>();
+  finished_product_of_ones(d);
   for (float& x : d) x *= 2;
   product_of_ones(d, true);
   static_cast<float*>(p.out)[0] = d[0];
@@ -282,10 +285,7 @@ template <PrimitiveConfig c>
 void divergent_product(const PrimitiveParams&) {
   fill_with_ones();
   float d[8];
-  tile::wgmma::fence();
-  product_of_ones(d, false, tile::thread_index() == 77 ? 1024 : 0);
-  tile::wgmma::commit();
-  tile::wgmma::wait<0>();
+  finished_product_of_ones(d, tile::thread_index() == 77 ? 1024 : 0);
 }
 
 // The operand begins in the third row of the swizzle's pattern.
@@ -293,10 +293,7 @@ template <PrimitiveConfig c>
 void misplaced_operand(const PrimitiveParams&) {
   fill_with_ones();
   float d[8];
-  tile::wgmma::fence();
-  product_of_ones(d, false, 256);
-  tile::wgmma::commit();
-  tile::wgmma::wait<0>();
+  finished_product_of_ones(d, 256);
 }
 
 // The last rows of A lie behind shared memory.
@@ -304,10 +301,7 @@ template <PrimitiveConfig c>
 void operand_outside(const PrimitiveParams&) {
   fill_with_ones();
   float d[8];
-  tile::wgmma::fence();
-  product_of_ones(d, false, 28 * 1024);
-  tile::wgmma::commit();
-  tile::wgmma::wait<0>();
+  finished_product_of_ones(d, 28 * 1024);
 }
 
 // cp_async writes an operand. n 0: no fence_async_proxy() after, 1: one; 2 and 3: the same where a
@@ -328,10 +322,7 @@ void operand_without_proxy_fence(const PrimitiveParams& p) {
   if constexpr (c.n % 2 == 1) tile::fence_async_proxy();
   tile::sync_block();
   float d[8];
-  tile::wgmma::fence();
-  product_of_ones(d, false);
-  tile::wgmma::commit();
-  tile::wgmma::wait<0>();
+  finished_product_of_ones(d);
   static_cast<float*>(p.out)[tile::thread_index()] = d[0];
 }
 

@@ -57,10 +57,7 @@ void product_of_others_numbers(const PrimitiveParams& p) {
   tile::fence_async_proxy();
   if constexpr (c.mode == 1) tile::sync_block();
   float d[8];
-  tile::wgmma::fence();
-  product_of_ones(d, false);
-  tile::wgmma::commit();
-  tile::wgmma::wait<0>();
+  finished_product_of_ones(d);
   static_cast<float*>(p.out)[tile::thread_index()] = d[0];
 }
 
@@ -71,10 +68,7 @@ void operand_released(const PrimitiveParams& p) {
   init_barriers(4);
   fill_with_ones();
   float d[8];
-  tile::wgmma::fence();
-  product_of_ones(d, false);
-  tile::wgmma::commit();
-  tile::wgmma::wait<0>();
+  finished_product_of_ones(d);
   if (tile::lane_index() == 3) barrier(0).arrive();
   if (tile::thread_index() == 100) {
     if constexpr (c.mode == 1) barrier(0).wait(0);
