@@ -2,12 +2,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "attention/attention_decode_layout.h"
 #include "attention/attention_sm80_layout.h"
 #include "attention/attention_sm90_layout.h"
 #include "cuda/attention_config.h"
+#include "cuda/attention_sm90.h"
 #include "jit/scoped_environment.h"
 #include "ops/attention_target.h"
 #include "quire/error.h"
@@ -221,6 +223,19 @@ TEST(AttentionChoice, ClassesOfRowsGetTheSameChoices) {
         ASSERT_EQ(got.size(), expected.size()) << rows;
         for (std::size_t i = 0; i < got.size(); ++i) EXPECT_EQ(got[i].config, expected[i].config);
       }
+    }
+  }
+}
+
+TEST(AttentionChoice, TokensAreFoundOnPagesOfAnySize) {
+  AttentionConfig config = hopper(128, 1).shape;
+  config.kernel = AttentionKernel::sm90;
+  constexpr int kLargest = std::numeric_limits<int>::max();
+  for (const int size : {1, 2, 3, 5, 7, 16, 48, 63, 64, 65, 1000, 4097, 1 << 30, kLargest}) {
+    const kernels::Divisor pages = cuda::sm90_params(config, {.page_size = size}).page_size;
+    for (const int token : {0, 1, size - 1, size, kLargest - 1, kLargest, kLargest / size * size,
+                            std::max(kLargest / size * size - 1, 0)}) {
+      ASSERT_EQ(pages.quotient(token), token / size) << token << " of pages of " << size;
     }
   }
 }
