@@ -2,21 +2,27 @@
 // levels of a cascade.
 //
 // Grid:   any numbers.
-// Block:  4 warps; warp w of block (i, j) of an n by m grid joins rows 4 j + w, 4 (j + m) + w, … of
-//         items i, i + n, …; in a cascade of num_levels items at a time.
+// Block:  joins merge_block_rows(head_dim_vo) rows at a time: block (i, j) of an n by m grid the
+// j-th,
+//         (j + m)-th, … as many of items i, i + n, …; in a cascade of num_levels items at a time.
 // Smem:   none.
 // Output: out and lse of every row of every item; 0 and -inf where an item has no parts, NaN where
 //         it has -1. Without softmax: the sum of the parts.
 // Needs:  partial results of a kernel before it on the same stream.
 #pragma once
 
+#include "attention/attention_merge_layout.h"
 #include "attention/output_row.h"
 #include "tile/launch_order.h"
 #include "tile/uncached.h"
 
 namespace quire::kernels {
 
-constexpr int kMergeThreads = 128, kMergeWarps = kMergeThreads / tile::kWarpSize;
+// Of a row: what has been added up, relative to 2^m, and of it the columns of a lane: two times
+// four, so that neighbouring lanes load neighbouring memory.
+struct MergeState {
+  float m = tile::kNegInf, sum = 0.f, o[2][4] = {};
+};
 
 inline i64 partial_row_of(const MergeItem& item, int part, int row) {
   return item.partial_row + static_cast<i64>(part) * item.part_stride + row;
@@ -54,28 +60,26 @@ inline MergeTile find_tile(const AttentionParams& p, int index) {
   return t;
 }
 
-// Of num_cols columns of a row: what has been added up, relative to 2^m.
-template <int num_cols>
-struct MergeState {
-  float m = tile::kNegInf, sum = 0.f, o[num_cols] = {};
-};
-
 // Adds the row's parts in one item. The loads of kBatch parts are under way together: what a merge
 // takes is the time of loads.
-template <AttentionConfig c, int num_cols>
+template <AttentionConfig c>
 inline void add_parts(const AttentionParams& p, const MergeItem& item, int row, int col,
-                      MergeState<num_cols>& state) {
-  constexpr int kBatch = 32 / num_cols;
+                      MergeState& state) {
+  constexpr int kBatch = 2, kNext = 4 * merge_row_lanes(c.head_dim_vo);
 #pragma unroll 1
   for (int s = 0; s < item.num_parts; s += kBatch) {
-    float o[kBatch][num_cols], lse[kBatch];
+    float o[kBatch][2][4], lse[kBatch];
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
       lse[i] = tile::kNegInf;
       if (s + i >= item.num_parts) continue;
       const i64 part = partial_row_of(item, s + i, row);
       lse[i] = c.softmax ? tile::load_uncached(p.partial_lse + part) : 0.f;
-      tile::load_uncached(o[i], p.partial_o + part * c.head_dim_vo + col);
+#pragma unroll
+      for (int x = 0; x < 2; ++x) {
+        if (c.head_dim_vo % (2 * kNext) != 0 && col + x * kNext >= c.head_dim_vo) continue;
+        tile::load_uncached(o[i][x], p.partial_o + part * c.head_dim_vo + col + x * kNext);
+      }
     }
     float m = state.m;
 #pragma unroll
@@ -84,7 +88,7 @@ inline void add_parts(const AttentionParams& p, const MergeItem& item, int row, 
     const float keep = tile::exp2_approx(state.m - offset);
     state.sum *= keep;
 #pragma unroll
-    for (int x = 0; x < num_cols; ++x) state.o[x] *= keep;
+    for (int x = 0; x < 8; ++x) state.o[x / 4][x % 4] *= keep;
     state.m = m;
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
@@ -92,7 +96,7 @@ inline void add_parts(const AttentionParams& p, const MergeItem& item, int row, 
       if (weight == 0.f) continue;  // an empty part, or none
       state.sum += weight;
 #pragma unroll
-      for (int x = 0; x < num_cols; ++x) state.o[x] += weight * o[i][x];
+      for (int x = 0; x < 8; ++x) state.o[x / 4][x % 4] += weight * o[i][x / 4][x % 4];
     }
   }
 }
@@ -100,13 +104,13 @@ inline void add_parts(const AttentionParams& p, const MergeItem& item, int row, 
 // Without writing it where it is for practice.
 template <AttentionConfig c>
 inline void merge_row(const AttentionParams& p, const MergeTile& t, int row, bool practice) {
-  constexpr int kCols = c.head_dim_vo <= 128 ? 4 : 8;
+  constexpr int kLanes = merge_row_lanes(c.head_dim_vo), kNext = 4 * kLanes;
   const i64 packed = static_cast<i64>(t.first.q_begin) + row;
   const i64 token = t.first_token + packed / p.group_size;
   if (token < 0 || token >= p.total_q) return;
   const i64 head = t.first.kv_head * p.group_size + packed % p.group_size;
-  for (int col = kCols * tile::lane_index(); col < c.head_dim_vo; col += kCols * tile::kWarpSize) {
-    MergeState<kCols> state;
+  for (int col = tile::lane_index() % kLanes * 4; col < c.head_dim_vo; col += 2 * kNext) {
+    MergeState state;
     add_parts<c>(p, t.first, row, col, state);
 #pragma unroll 1
     for (int l = 1; l < p.num_levels; ++l) add_parts<c>(p, t.items[l], row, col, state);
@@ -114,7 +118,11 @@ inline void merge_row(const AttentionParams& p, const MergeTile& t, int row, boo
     float lse = state.sum == 0.f ? tile::kNegInf : state.m + tile::log2_approx(state.sum);
     float o_scale = !c.softmax ? 1.f : state.sum == 0.f ? 0.f : 1.f / state.sum;
     if (t.first.num_parts < 0) lse = o_scale = tile::kNan;
-    write_output_row<c>(p, token, head, col, state.o, lse, o_scale);
+#pragma unroll
+    for (int x = 0; x < 2; ++x) {
+      if (c.head_dim_vo % (2 * kNext) != 0 && col + x * kNext >= c.head_dim_vo) continue;
+      write_output_row<c>(p, token, head, col + x * kNext, state.o[x], lse, o_scale);
+    }
   }
 }
 
@@ -123,8 +131,10 @@ inline void merge_row(const AttentionParams& p, const MergeTile& t, int row, boo
 // practice: after a long kernel instructions come from memory too, which takes longer than a merge.
 template <AttentionConfig c>
 inline void attention_merge(const AttentionParams& p) {
-  const int stride = tile::num_blocks_y() * kMergeWarps;
-  const int first_row = tile::block_index_y() * kMergeWarps + tile::warp_index();
+  constexpr int kRows = merge_block_rows(c.head_dim_vo);
+  const int stride = tile::num_blocks_y() * kRows;
+  const int first_row =
+      tile::block_index_y() * kRows + tile::thread_index() / merge_row_lanes(c.head_dim_vo);
   const int count = tile::min_of(*p.merge_count, p.num_merges) / p.num_levels;
   int index = tile::block_index();
   MergeTile t{};

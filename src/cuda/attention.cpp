@@ -176,15 +176,17 @@ void attention(int device_index, const AttentionKernels& kernels, const Attentio
   }
   if (params.num_merges > 0) {
     const Kernel& kernel = get_kernel(merge_spec(config), device_index);
-    // As many rows as the mean request has; blocks take several where a tile has more.
-    constexpr int kRows = kMergeThreads / 32;
+    // Rows as the mean request has. No more blocks than a multiprocessor takes at once: each begins
+    // with loads that wait for each other.
+    constexpr std::int64_t kBlocksPerSm = 8;
+    const int block_rows = kernels::merge_block_rows(config.head_dim_vo);
     const std::int64_t rows =
         std::int64_t{params.total_q} * params.group_size / std::max(params.batch_size, 1);
     const std::int64_t row_blocks =
-        (std::clamp<std::int64_t>(rows, 1, params.tile_rows) + kRows - 1) / kRows;
-    // Few of the tiles that there is room for are split.
-    const auto blocks = std::min<std::int64_t>(params.num_merges / params.num_levels,
-                                               4 * std::int64_t{params.num_workers});
+        (std::clamp<std::int64_t>(rows, 1, params.tile_rows) + block_rows - 1) / block_rows;
+    const auto blocks =
+        std::clamp<std::int64_t>(kBlocksPerSm * device_limits(device_index).num_sms / row_blocks, 1,
+                                 params.num_merges / params.num_levels);
     launch(kernel, static_cast<unsigned>(blocks), static_cast<unsigned>(row_blocks), stream,
            params);
   }

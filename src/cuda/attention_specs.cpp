@@ -75,7 +75,8 @@ jit::KernelSpec merge_spec(const AttentionConfig& config) {
           .config_type = "AttentionConfig",
           .config = jit::config_literal(c),
           .params_type = "AttentionParams",
-          .threads_per_block = kMergeThreads,
+          .threads_per_block = kernels::kMergeThreads,
+          .min_blocks_per_sm = 5,
           .orders_itself = true};
 }
 

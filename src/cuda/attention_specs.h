@@ -1,13 +1,12 @@
 // The kernels of batch attention as the compiler gets them.
 #pragma once
 
+#include "attention/attention_merge_layout.h"
 #include "attention/attention_types.h"
 #include "jit/kernel_spec.h"
 #include "quire/attention_variant.h"
 
 namespace quire::cuda {
-
-inline constexpr int kMergeThreads = 128;  // as attention_merge.cuh
 
 // Of the kernel that config names. variant: of config.variant custom, else null.
 jit::KernelSpec attention_spec(const kernels::AttentionConfig& config,
