@@ -22,6 +22,7 @@ struct Options {
   std::vector<std::string> archs;
   std::vector<std::string> ops;
   bool preset = false;
+  std::string part;  // "K/N", empty: all
   std::string out;
   int num_jobs = static_cast<int>(std::thread::hardware_concurrency());
 };
@@ -56,11 +57,31 @@ std::string known_ops() {
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
+// Every `step`-th kernel, from number `first` on.
+struct Part {
+  std::size_t first = 0, step = 1;
+};
+
+Part part_of(const std::string& text) {
+  if (text.empty()) return {};
+  int number = 0, count = 0;
+  char end = 0;
+  if (std::sscanf(text.c_str(), "%d/%d%c", &number, &count, &end) != 2 || number < 1 ||
+      number > count) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("compile: --part: got \"{}\", expected K/N with 1 <= K <= N", text));
+  }
+  return {static_cast<std::size_t>(number - 1), static_cast<std::size_t>(count)};
+}
+
 std::vector<Build> chosen_builds(const Options& options) {
   std::vector<Build> builds;
+  const Part part = part_of(options.part);
   for (const std::string& arch : options.archs) {
+    std::size_t index = 0;
     for (cuda::ListedKernel& kernel : cuda::listed_kernels()) {
       if (!is_chosen(kernel, options) || !is_for(kernel, arch)) continue;
+      if (index++ % part.step != part.first) continue;
       builds.push_back({.kernel = std::move(kernel), .arch = arch});
     }
   }
@@ -151,6 +172,8 @@ void add_compile_command(CLI::App& app) {
       ->description("Every listed kernel (the default)")
       ->excludes(op)
       ->excludes(preset);
+  command->add_option("--part", options->part,
+                      "K/N: of these kernels every N-th of a target, from the K-th on");
   command->add_option("--out", options->out,
                       "Write a precompiled set into this folder (default: fill the kernel cache)");
   command->add_option("--jobs", options->num_jobs, "Threads")->check(CLI::PositiveNumber);
