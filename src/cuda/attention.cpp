@@ -88,16 +88,17 @@ std::optional<AttentionTarget> target_of_two(int device_index, const AttentionDe
   if (!many || many->kernel != AttentionKernel::sm90) return {};
   if (!few || few->kernel != AttentionKernel::decode) return {};
   // Two kernels are slower where the decode kernel has much to multiply (1402 us, not 944, with
-  // 64/4 heads of 128 columns), and no faster where either gathers or converts rows of 64 columns
-  // (H100).
+  // 64/4 heads of 128 columns).
   if (few->tile_q > 8 && few->head_dim_vo > 64) return {};
-  if (many->head_dim_qk < 128 && (!many->boxes || kernels::is_fp8(many->kv_dtype))) return {};
   AttentionTarget target = target_of(device_index, *many, demand, nullptr);
   const Kernel& kernel = get_kernel(attention_spec(*few), device_index);
   // Both lists of workers are one block a multiprocessor.
   if (target.tile.num_workers != limits.num_sms || max_blocks_per_sm(kernel) != 1) return {};
   target.few = *few;
   target.tile.few = few_rows_tile(*few);
+  // Where either gathers or converts rows of 64 columns, both at once are no faster (H100).
+  target.tile.few.comes_after =
+      many->head_dim_qk < 128 && (!many->boxes || kernels::is_fp8(many->kv_dtype));
   return target;
 }
 

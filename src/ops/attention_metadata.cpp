@@ -49,7 +49,7 @@ std::int64_t num_counters(const PlannedAttention& planned, std::int64_t num_part
 Offsets offsets_of(const PlannedAttention& planned) {
   const AttentionExtent& extent = planned.extent;
   const bool paged = planned.shape.page_size > 0;
-  const std::int64_t workers = planned.tile.num_workers;
+  const std::int64_t workers = plan::plan_workers(planned.tile, planned.size);
   Layout layout;
   Offsets offsets{};
   offsets.worker_indptr = layout.add<std::int32_t>(workers + 1);

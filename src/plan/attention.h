@@ -35,6 +35,8 @@ struct AttentionProblem {
 struct FewRowsTile {
   int tile_q = 0;
   int tile_kv = 64;
+  // Its workers are as many as the first kernel's, and begin when those end; else some of them.
+  bool comes_after = false;
   // What a worker takes for a token, where other workers are at the first kernel's items, in what
   // it takes for a token of one of those.
   double token_cost = 1;
@@ -52,8 +54,7 @@ struct AttentionTile {
   // The kernel joins the parts of split tiles, and writes rows without KV: these are items too, and
   // there are no MergeItems.
   bool merges_itself = false;
-  // In batches of prompts and single tokens both kernels may run at once, each on workers of its
-  // own.
+  // In batches of prompts and single tokens both kernels may run, each on workers of its own.
   FewRowsTile few = {};
 };
 
@@ -65,16 +66,21 @@ struct AttentionPlanSize {
   std::int32_t num_few_workers = 0;
 };
 
+// All workers of a plan.
+inline int plan_workers(const AttentionTile& tile, const AttentionPlanSize& size) {
+  return tile.num_workers + (tile.few.comes_after ? size.num_few_workers : 0);
+}
+
 // Room for a plan of known size.
 struct AttentionPlanArrays {
   kernels::WorkItem* items = nullptr;     // [num_items]
-  std::int32_t* worker_indptr = nullptr;  // [num_workers + 1]
+  std::int32_t* worker_indptr = nullptr;  // [plan_workers + 1]
   kernels::MergeItem* merges = nullptr;   // [num_merges]
 };
 
 struct AttentionPlan {
   std::vector<kernels::WorkItem> items;     // grouped by worker
-  std::vector<std::int32_t> worker_indptr;  // [num_workers + 1]
+  std::vector<std::int32_t> worker_indptr;  // [plan_workers + 1]
   std::vector<kernels::MergeItem> merges;
   std::int32_t num_partial_rows = 0;
   std::int32_t num_few_workers = 0;  // as in AttentionPlanSize

@@ -61,12 +61,15 @@ bool MixedPlan::choose(const AttentionProblem& problem, const AttentionTile& til
     const bool is_few = std::int64_t{few_lens_[r]} * problem.group_size <= most_few;
     (is_few ? many_lens_ : few_lens_)[r] = 0;
   }
-  const double few = work.few * tile.few.token_cost;
-  const double share = std::min(few / (few + work.many), tile.few.most_workers);
-  const auto workers = static_cast<int>(std::lround(share * tile.num_workers));
-  num_few_workers_ =
-      kernels::line_workers(std::clamp(workers, 1, tile.num_workers - 1), problem.num_kv_heads);
-  num_many_workers_ = tile.num_workers - num_few_workers_;
+  int few_workers = tile.num_workers;
+  if (!tile.few.comes_after) {
+    const double few = work.few * tile.few.token_cost;
+    const double share = std::min(few / (few + work.many), tile.few.most_workers);
+    few_workers = std::clamp(static_cast<int>(std::lround(share * tile.num_workers)), 1,
+                             tile.num_workers - 1);
+  }
+  num_few_workers_ = kernels::line_workers(few_workers, problem.num_kv_heads);
+  num_many_workers_ = tile.num_workers - (tile.few.comes_after ? 0 : num_few_workers_);
   return true;
 }
 

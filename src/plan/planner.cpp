@@ -34,7 +34,7 @@ AttentionPlan plan_attention(const AttentionProblem& problem, const AttentionTil
   const AttentionPlanSize size = planner.prepare(problem, tile);
   AttentionPlan plan;
   plan.items.resize(static_cast<std::size_t>(size.num_items));
-  plan.worker_indptr.resize(static_cast<std::size_t>(tile.num_workers) + 1);
+  plan.worker_indptr.resize(static_cast<std::size_t>(plan_workers(tile, size)) + 1);
   plan.merges.resize(static_cast<std::size_t>(size.num_merges));
   plan.num_partial_rows = static_cast<std::int32_t>(size.num_partial_rows);
   plan.num_few_workers = size.num_few_workers;

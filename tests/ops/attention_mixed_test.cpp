@@ -40,6 +40,10 @@ std::vector<AttentionCase> all_cases() {
   };
   add("page1", [](AttentionCase& c) { c.shape.page_size = 1; });
   add("dim64", [](AttentionCase& c) { c.shape.head_dim_qk = c.shape.head_dim_vo = 64; });
+  add("dim64_page1", [](AttentionCase& c) {  // the second kernel comes after the first
+    c.shape.head_dim_qk = c.shape.head_dim_vo = 64;
+    c.shape.page_size = 1;
+  });
   add("ragged", [](AttentionCase& c) { c.shape.page_size = 0; });
   add("hints", [](AttentionCase& c) {
     c.plan.causal = true;
@@ -92,6 +96,15 @@ TEST(AttentionMixed, TwoKernelsWhereTheSecondCanStartBesideTheFirst) {
   const auto& limits = cuda::device_limits(test_device().index);
   const bool two = limits.compute_major == 9 && limits.has_early_starts;
   EXPECT_EQ(few(), two ? 8 : 0);
+  demand.shape.head_dim_qk = demand.shape.head_dim_vo = 64;
+  const auto comes_after = [&] {
+    return cuda::attention_target(test_device().index, demand, nullptr).tile.few.comes_after;
+  };
+  EXPECT_FALSE(comes_after());
+  demand.page_size = 1;
+  EXPECT_EQ(comes_after(), two);
+  demand.shape.head_dim_qk = demand.shape.head_dim_vo = 128;
+  EXPECT_FALSE(comes_after());
   demand.group_size = 16;  // too much to multiply for the decode kernel
   EXPECT_EQ(few(), 0);
 }
