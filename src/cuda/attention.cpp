@@ -58,17 +58,23 @@ AttentionTarget target_of(int device_index, const AttentionConfig& config,
 }
 
 // What the planner must know of a decode kernel beside attention_sm90, whose tiles take 12 to 16 ns
-// for a token on an H100, and 19 where rows are gathered. 64 of its 132
+// for a token on an H100, and tiles of 192 gathered rows 19. 64 of its 132
 // multiprocessors read boxes as fast as memory allows; more only lengthen the queues that both
 // kernels wait in: 128 tokens on 8,192 others and 6,000 rows on 7,000 take 1578 us with 64, 1646
-// with 72. Gathering takes more of them.
-plan::FewRowsTile few_rows_tile(const AttentionConfig& few) {
+// with 72. Gathering takes more of them. Where multiprocessors convert 8 bits, or gather rows of 64
+// columns, both at once are no faster. Tokens of 8 bits come first then: blocks must start at the
+// same time to read the heads of a page at the same time.
+plan::FewRowsTile few_rows_tile(const AttentionConfig& few, const AttentionConfig& many) {
   plan::FewRowsTile tile{.tile_q = few.tile_q, .tile_kv = few.tile_kv};
-  if (few.boxes) {
+  if (kernels::is_fp8(few.kv_dtype)) {
+    tile.two = plan::TwoKernels::few_first;
+  } else if (!many.boxes && many.head_dim_qk < 128) {
+    tile.two = plan::TwoKernels::few_last;
+  } else if (few.boxes) {
     tile.token_cost = 0.85;
     tile.most_workers = 0.49;
   } else {
-    tile.token_cost = 0.87;
+    tile.token_cost = 0.87 * 192 / many.tile_q;
     tile.many_start = 800;
     tile.most_workers = 0.67;
   }
@@ -95,10 +101,7 @@ std::optional<AttentionTarget> target_of_two(int device_index, const AttentionDe
   // Both lists of workers are one block a multiprocessor.
   if (target.tile.num_workers != limits.num_sms || max_blocks_per_sm(kernel) != 1) return {};
   target.few = *few;
-  target.tile.few = few_rows_tile(*few);
-  // Where either gathers or converts rows of 64 columns, both at once are no faster (H100).
-  target.tile.few.comes_after =
-      many->head_dim_qk < 128 && (!many->boxes || kernels::is_fp8(many->kv_dtype));
+  target.tile.few = few_rows_tile(*few, *many);
   return target;
 }
 
@@ -165,15 +168,19 @@ void attention(int device_index, const AttentionKernels& kernels, const Attentio
                Stream stream) {
   const AttentionConfig config = fitting(kernels.config, kernels, params);
   if (params.num_items > 0) {
-    AttentionParams part = params;
-    part.num_workers -= kernels.num_few_workers;
-    launch_items(device_index, config, kernels.variant, part, /*beside=*/false, stream);
-    if (kernels.num_few_workers > 0) {
-      part.worker_indptr += part.num_workers;
-      part.num_workers = kernels.num_few_workers;
-      launch_items(device_index, fitting(kernels.few, kernels, params), kernels.variant, part,
-                   /*beside=*/true, stream);
-    }
+    AttentionParams many = params, few = params;
+    many.num_workers -= kernels.num_few_workers;
+    few.num_workers = kernels.num_few_workers;
+    few.worker_indptr += many.num_workers;
+    const bool few_first = kernels.two == plan::TwoKernels::few_first;
+    const auto launch_few = [&] {
+      if (few.num_workers == 0) return;
+      launch_items(device_index, fitting(kernels.few, kernels, params), kernels.variant, few,
+                   /*beside=*/!few_first, stream);
+    };
+    if (few_first) launch_few();
+    launch_items(device_index, config, kernels.variant, many, /*beside=*/false, stream);
+    if (!few_first) launch_few();
   }
   if (params.num_merges > 0) {
     const Kernel& kernel = get_kernel(merge_spec(config), device_index);

@@ -28,12 +28,13 @@ struct AttentionKernels {
   kernels::AttentionConfig config;  // of attention_target(), as the next
   kernels::AttentionConfig few;
   int num_few_workers = 0;  // the last of params.num_workers, which are few's
-  bool aligned = true;      // rows of q, k, v and out are 16-byte aligned
+  plan::TwoKernels two = plan::TwoKernels::at_once;
+  bool aligned = true;  // rows of q, k, v and out are 16-byte aligned
   const AttentionVariant* variant = nullptr;
 };
 
 // Chooses and compiles the kernels for a demand (its compute_major is filled in here), two where
-// demand.mean_long_rows asks for it and both can run at once. variant: of
+// demand.mean_long_rows asks for it and the GPU can run both at once. variant: of
 // demand.shape.variant custom, else null. Throws not_implemented, naming argument and reason, where
 // CUDA has no kernel, compile where the variant does not compile.
 AttentionTarget attention_target(int device_index, AttentionDemand demand,

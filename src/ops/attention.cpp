@@ -224,6 +224,7 @@ struct BatchAttention::Impl {
                           {.config = current.config,
                            .few = current.few,
                            .num_few_workers = current.size.num_few_workers,
+                           .two = current.tile.few.two,
                            .aligned = rows_aligned(args),
                            .variant = current.custom()},
                           params, stream);

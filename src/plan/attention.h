@@ -30,15 +30,18 @@ struct AttentionProblem {
   }
 };
 
+// How two kernels do a batch of prompts and single tokens: at once, each on some of the workers, or
+// one after the other on all.
+enum class TwoKernels : std::uint8_t { at_once, few_first, few_last };
+
 // The tile of a second kernel, for requests of at most tile_q packed rows, which merges itself; 0:
 // there is none.
 struct FewRowsTile {
   int tile_q = 0;
   int tile_kv = 64;
-  // Its workers are as many as the first kernel's, and begin when those end; else some of them.
-  bool comes_after = false;
-  // What a worker takes for a token, where other workers are at the first kernel's items, in what
-  // it takes for a token of one of those.
+  TwoKernels two = TwoKernels::at_once;
+  // For both at once: what a worker takes for a token, while others are at the first kernel's
+  // items, in what it takes for a token of one of those.
   double token_cost = 1;
   int many_start = 0;       // what the start and end of one of those cost, in tokens
   double most_workers = 1;  // the share of all from which on more make it no faster
@@ -54,7 +57,7 @@ struct AttentionTile {
   // The kernel joins the parts of split tiles, and writes rows without KV: these are items too, and
   // there are no MergeItems.
   bool merges_itself = false;
-  // In batches of prompts and single tokens both kernels may run, each on workers of its own.
+  // In batches of prompts and single tokens both kernels may run, each with workers of its own.
   FewRowsTile few = {};
 };
 
@@ -68,7 +71,7 @@ struct AttentionPlanSize {
 
 // All workers of a plan.
 inline int plan_workers(const AttentionTile& tile, const AttentionPlanSize& size) {
-  return tile.num_workers + (tile.few.comes_after ? size.num_few_workers : 0);
+  return tile.num_workers + (tile.few.two == TwoKernels::at_once ? 0 : size.num_few_workers);
 }
 
 // Room for a plan of known size.

@@ -61,15 +61,16 @@ bool MixedPlan::choose(const AttentionProblem& problem, const AttentionTile& til
     const bool is_few = std::int64_t{few_lens_[r]} * problem.group_size <= most_few;
     (is_few ? many_lens_ : few_lens_)[r] = 0;
   }
-  int few_workers = tile.num_workers;
-  if (!tile.few.comes_after) {
+  num_many_workers_ = num_few_workers_ = tile.num_workers;
+  const bool at_once = tile.few.two == TwoKernels::at_once;
+  if (at_once) {
     const double few = work.few * tile.few.token_cost;
     const double share = std::min(few / (few + work.many), tile.few.most_workers);
-    few_workers = std::clamp(static_cast<int>(std::lround(share * tile.num_workers)), 1,
-                             tile.num_workers - 1);
+    const auto workers = static_cast<int>(std::lround(share * tile.num_workers));
+    num_few_workers_ = std::clamp(workers, 1, tile.num_workers - 1);
   }
-  num_few_workers_ = kernels::line_workers(few_workers, problem.num_kv_heads);
-  num_many_workers_ = tile.num_workers - (tile.few.comes_after ? 0 : num_few_workers_);
+  num_few_workers_ = kernels::line_workers(num_few_workers_, problem.num_kv_heads);
+  if (at_once) num_many_workers_ -= num_few_workers_;
   return true;
 }
 

@@ -44,6 +44,10 @@ std::vector<AttentionCase> all_cases() {
     c.shape.head_dim_qk = c.shape.head_dim_vo = 64;
     c.shape.page_size = 1;
   });
+  add("dim64_fp8_kv", [](AttentionCase& c) {  // the second kernel comes first
+    c.shape.head_dim_qk = c.shape.head_dim_vo = 64;
+    c.shape.kv_dtype = DType::f8e4m3;
+  });
   add("ragged", [](AttentionCase& c) { c.shape.page_size = 0; });
   add("hints", [](AttentionCase& c) {
     c.plan.causal = true;
@@ -96,15 +100,18 @@ TEST(AttentionMixed, TwoKernelsWhereTheSecondCanStartBesideTheFirst) {
   const auto& limits = cuda::device_limits(test_device().index);
   const bool two = limits.compute_major == 9 && limits.has_early_starts;
   EXPECT_EQ(few(), two ? 8 : 0);
-  demand.shape.head_dim_qk = demand.shape.head_dim_vo = 64;
-  const auto comes_after = [&] {
-    return cuda::attention_target(test_device().index, demand, nullptr).tile.few.comes_after;
+  const auto order = [&] {
+    return cuda::attention_target(test_device().index, demand, nullptr).tile.few.two;
   };
-  EXPECT_FALSE(comes_after());
+  using plan::TwoKernels;
+  EXPECT_EQ(order(), TwoKernels::at_once);
+  demand.shape.head_dim_qk = demand.shape.head_dim_vo = 64;
   demand.page_size = 1;
-  EXPECT_EQ(comes_after(), two);
+  EXPECT_EQ(order(), two ? TwoKernels::few_last : TwoKernels::at_once);
+  demand.shape.kv_dtype = kernels::DType::f8e4m3;
+  EXPECT_EQ(order(), two ? TwoKernels::few_first : TwoKernels::at_once);
+  demand.shape.kv_dtype = demand.shape.q_dtype;
   demand.shape.head_dim_qk = demand.shape.head_dim_vo = 128;
-  EXPECT_FALSE(comes_after());
   demand.group_size = 16;  // too much to multiply for the decode kernel
   EXPECT_EQ(few(), 0);
 }

@@ -64,7 +64,9 @@ RC_GTEST_PROP(MixedBatch, IsTwoPlansForTwoKernels, ()) {
   const AttentionPlan one = plan_attention(problem, tile);
   RC_ASSERT(one.num_few_workers == 0);
   AttentionTile both = tile;
-  both.few = {.tile_q = 8, .tile_kv = 16, .comes_after = *rc::gen::arbitrary<bool>()};
+  both.few = {.tile_q = 8,
+              .tile_kv = 16,
+              .two = *rc::gen::element(TwoKernels::at_once, TwoKernels::few_last)};
   const AttentionPlan plan = plan_attention(problem, both);
   RC_CLASSIFY(plan.num_few_workers > 0);
   const auto bytes_equal = [](std::span<const WorkItem> a, std::span<const WorkItem> b) {
@@ -80,7 +82,7 @@ RC_GTEST_PROP(MixedBatch, IsTwoPlansForTwoKernels, ()) {
     (qo_lens[r] * problem.group_size <= 8 ? many_lens : few_lens)[r] = 0;
   }
   problem.qo_lens = many_lens;
-  if (!both.few.comes_after) tile.num_workers -= plan.num_few_workers;
+  if (both.few.two == TwoKernels::at_once) tile.num_workers -= plan.num_few_workers;
   AttentionPlan expected = plan_attention(problem, tile);
   problem.qo_lens = few_lens;
   AttentionPlan few = plan_attention(
