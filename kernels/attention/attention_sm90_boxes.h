@@ -67,22 +67,50 @@ struct Sm90BoxProducer {
   __forceinline__ int box_row() const {
     return tile::lane_index() / kPanels<is_v> * params.box_rows;
   }
-  // Where row `row` of a tile is: page and row of it. A page that is not there is outside the
-  // tensor: zeros.
+  // Page and row of it.
   struct Place {
     int page, slot;
   };
-  __forceinline__ Place find(const Sm90Item& t, int tile, int row) const {
+  // The place of row `row` of a tile, and what leads from there to the tile before without dividing
+  // or asking for the item again: what producers issue the consumers wait for (pages of 16, b1
+  // s16384 causal: 0.95 to 0.96 of contiguous speed, pages of 128: 0.95 to 0.98; H100).
+  struct Walk {
+    const i32* ids;  // of the request's pages; null: ragged, all in one page
+    int entry, slot;
+    int token, end;  // from `end` on tokens are not there
+    int entries, slots, page_rows;
+  };
+  __forceinline__ Walk walk_from(const Sm90Item& t, int tile, int row) const {
     const AttentionParams& p = params.attention;
     const int token = t.kv_begin + tile * c.tile_kv + row;
-    Place place{0, t.kv_base + token};
+    Walk w{nullptr, 0, t.kv_base + token, token, 0, 0, -c.tile_kv, 0x7fffffff};
     if (p.page_size > 0) {
-      const int entry = params.page_size.quotient(token);
-      place.slot = token - entry * p.page_size;
-      place.page =
-          token < t.kv_available && row < c.tile_kv ? p.kv_indices[t.kv_base + entry] : p.num_pages;
+      w.ids = p.kv_indices + t.kv_base;
+      w.entry = params.page_size.quotient(token);
+      w.slot = token - w.entry * p.page_size;
+      w.end = row < c.tile_kv ? t.kv_available : 0;
+      w.page_rows = p.page_size;
+      w.entries = params.page_size.quotient(c.tile_kv + p.page_size - 1);
+      w.slots = w.entries * p.page_size - c.tile_kv;
     }
-    return place;
+    return w;
+  }
+  // A page that is not there is outside the tensor: zeros.
+  __forceinline__ Place place_of(const Walk& w) const {
+    if (w.ids == nullptr) return {0, w.slot};
+    return {w.token < w.end ? w.ids[w.entry] : params.attention.num_pages, w.slot};
+  }
+  static __forceinline__ void walk_back(Walk& w) {
+    w.token -= c.tile_kv;
+    w.entry -= w.entries;
+    w.slot += w.slots;
+    if (w.slot >= w.page_rows) {
+      w.slot -= w.page_rows;
+      ++w.entry;
+    }
+  }
+  __forceinline__ Place find(const Sm90Item& t, int tile, int row) const {
+    return place_of(walk_from(t, tile, row));
   }
   // The tile of which this lane's box begins in `row` of the tile and at `place`.
   template <bool is_v>
@@ -108,12 +136,14 @@ struct Sm90BoxProducer {
     for (int count = 0;; ++count) {
       const Sm90Item& t = smem.wait_item(count);
       const int num_tiles = t.num_tiles;  // after the last one the item may be gone
+      const int kv_head = t.kv_head;
+      Walk walk = walk_from(t, num_tiles - 1, row);
 #pragma unroll 1
-      for (int i = num_tiles - 1; i >= 0; --i) {
-        const Place place = find(t, i, row);
-        load_tile<is_v>(smem.template kv_stage<is_v>(ring.stage), ring.parity, row, place,
-                        t.kv_head);
+      for (int left = num_tiles; left > 0; --left) {
+        load_tile<is_v>(smem.template kv_stage<is_v>(ring.stage), ring.parity, row, place_of(walk),
+                        kv_head);
         ring.advance();
+        walk_back(walk);
       }
       if (num_tiles == 0) return;
     }
