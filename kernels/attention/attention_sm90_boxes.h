@@ -136,6 +136,7 @@ struct Sm90BoxProducer {
     for (int count = 0;; ++count) {
       const Sm90Item& t = smem.wait_item(count);
       const int num_tiles = t.num_tiles;  // after the last one the item may be gone
+      if (num_tiles == 0) return;
       const int kv_head = t.kv_head;
       Walk walk = walk_from(t, num_tiles - 1, row);
 #pragma unroll 1
@@ -145,7 +146,6 @@ struct Sm90BoxProducer {
         ring.advance();
         walk_back(walk);
       }
-      if (num_tiles == 0) return;
     }
   }
 
