@@ -2,9 +2,9 @@
 // levels of a cascade.
 //
 // Grid:   any numbers.
-// Block:  joins merge_block_rows(head_dim_vo) rows at a time: block (i, j) of an n by m grid the
-// j-th,
-//         (j + m)-th, … as many of items i, i + n, …; in a cascade of num_levels items at a time.
+// Block:  joins merge_block_rows(head_dim_vo) rows at a time: block (i, j) of an n by m grid groups
+//         j, j + m, … of so many rows, of items i, i + n, …; in a cascade of num_levels items at a
+//         time.
 // Smem:   none.
 // Output: out and lse of every row of every item; 0 and -inf where an item has no parts, NaN where
 //         it has -1. Without softmax: the sum of the parts.

@@ -67,7 +67,7 @@ struct Sm90BoxProducer {
   __forceinline__ int box_row() const {
     return tile::lane_index() / kPanels<is_v> * params.box_rows;
   }
-  // Page and row of it.
+  // A page, and the row of it that a box begins with.
   struct Place {
     int page, slot;
   };

@@ -4,6 +4,7 @@
 #include <climits>
 #include <optional>
 
+#include "attention/attention_merge_layout.h"
 #include "attention/page_check_types.h"
 #include "core/env.h"
 #include "cuda/attention_decode.h"

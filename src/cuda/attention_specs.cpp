@@ -1,5 +1,6 @@
 #include "cuda/attention_specs.h"
 
+#include "attention/attention_merge_layout.h"
 #include "attention/attention_plan_types.h"
 #include "attention/page_check_types.h"
 #include "cuda/attention_config.h"

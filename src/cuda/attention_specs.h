@@ -1,7 +1,6 @@
 // The kernels of batch attention as the compiler gets them.
 #pragma once
 
-#include "attention/attention_merge_layout.h"
 #include "attention/attention_types.h"
 #include "jit/kernel_spec.h"
 #include "quire/attention_variant.h"
