@@ -44,6 +44,11 @@ struct AttentionPlanOptions {
   // tile are the same for every batch, and KV is split at multiples of fixed_split_size (0: 1024)
   // or, with disable_split_kv, nowhere.
   bool batch_invariant = false;
+  // Where prompts would read small pages or an fp8 cache many times over, run() may first copy
+  // their K and V to one piece, as the type of q, which attention then reads faster: in this many
+  // bytes at most, of the workspace or of memory that plan() takes for it. 0: never, as after
+  // reserve(), for batch_invariant and in cascades. Results are the same up to rounding.
+  std::int64_t max_copy_bytes = std::int64_t{128} << 20;
   // Makes a kernel of its own, compiled here. Its values are given to each run.
   std::optional<AttentionVariant> variant = {};
 };
@@ -118,8 +123,8 @@ class BatchAttention {
   BatchAttention& operator=(BatchAttention&&) noexcept;
 
   // Uses `workspace` (u8 [bytes] on the device, 16-byte aligned, contiguous) for split-KV partial
-  // results instead of memory of its own, from the next plan() on. It must stay valid; concurrent
-  // runs must not share it.
+  // results, and for copies of K and V where it has room for them, instead of memory of its own,
+  // from the next plan() on. It must stay valid; concurrent runs must not share it.
   void set_workspace(std::optional<TensorView> workspace);
 
   // Makes room, here and now, for every plan within `reservation`. Those plans, given the same
@@ -182,8 +187,8 @@ class BatchAttention {
            const std::optional<TensorView>& lse = {}, const AttentionOptions& options = {},
            Stream stream = {}) const;
 
-  // Bytes of workspace that the current plan uses for partial results; 0 without split KV. After
-  // reserve(): what it has reserved for any plan.
+  // Bytes of workspace that the current plan uses: for partial results of split KV, and for copies
+  // of K and V; 0 without both. After reserve(): what it has reserved for any plan.
   std::size_t workspace_bytes() const;
 
  private:
@@ -191,7 +196,8 @@ class BatchAttention {
   std::unique_ptr<Impl> impl_;
 };
 
-// Bytes of workspace that plan() would use on `device`, without planning on it. Same errors.
+// Bytes of workspace that plan() would use on `device`, without planning on it. Same errors. With
+// max_copy_bytes 0 it is what plan() must have.
 std::size_t attention_workspace_bytes(Device device, const AttentionShape& shape,
                                       const TensorView& qo_indptr, const PageTable& table,
                                       const AttentionPlanOptions& options = {});

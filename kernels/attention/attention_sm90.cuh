@@ -46,7 +46,7 @@ __forceinline__ void attention_sm90(const AttentionSm90Params& params) {
   } else if (warp >= 4 * kLayout.first_consumer) {
     tile::take_registers<kLayout.consumer_registers>();
     float to_base2 = 0.f;
-    if constexpr (!is_fp8(c.kv_dtype)) to_base2 = Logits<c>::to_base2(params.attention);
+    if constexpr (!has_head_scales(c)) to_base2 = Logits<c>::to_base2(params.attention);
     const int warpgroup = warp / 4 - kLayout.first_consumer;
     Sm90Consumer<c>{params, smem, warpgroup, warp % 4, to_base2}.run();
   } else if constexpr (sm90_transposes(c) && sm90_prepares_apart(c)) {

@@ -44,7 +44,7 @@ struct Sm90Consumer {
   const Sm90Smem<c> smem;
   const int warpgroup;  // among the consumers
   const int warp;       // in the warpgroup
-  float to_base2;       // of all rows; with KV of 8 bits the item's, q of 8 bits: row_to_base2
+  float to_base2;       // of all rows; of an fp8 cache the item's, q of 8 bits: row_to_base2
 
   float s[c.tile_kv / 2];
   float o[c.head_dim_vo / 2];
@@ -170,7 +170,7 @@ struct Sm90Consumer {
     plain_first = tile::warp::shuffle(t.plain_first[warpgroup], 0);
     plain_last = tile::warp::shuffle(t.plain_last[warpgroup], 0);
     const AttentionParams& a = params.attention;
-    if constexpr (sm90_converts(c)) to_base2 = Logits<c>::to_base2(a, t.kv_head);
+    if constexpr (has_head_scales(c) && !kFp8) to_base2 = Logits<c>::to_base2(a, t.kv_head);
     if constexpr (kFp8) {
 #pragma unroll
       for (int r = 0; r < 2; ++r) {

@@ -78,6 +78,7 @@ struct AttentionConfig {
   i32 num_stages = 2;
   bool boxes = false;   // attention_sm90: q, k and v come as boxes, not row by row; decode: k and v
   bool aligned = true;  // every row of q, k, v and out starts at a multiple of 16 bytes
+  bool widened = false;  // k and v are copies, of 16 bits, of an fp8 cache
   VariantKind variant = VariantKind::none;
   bool softmax =
       true;  // false: a transformed score is the weight of its v itself; no lse, no sinks
@@ -101,9 +102,13 @@ constexpr void visit_fields(const AttentionConfig& c, Visitor&& visit) {
   visit("num_stages", c.num_stages);
   visit("boxes", c.boxes);
   visit("aligned", c.aligned);
+  visit("widened", c.widened);
   visit("variant", c.variant);
   visit("softmax", c.softmax);
 }
+
+// Whether the KV heads may have scales of their own.
+constexpr bool has_head_scales(const AttentionConfig& c) { return is_fp8(c.kv_dtype) || c.widened; }
 
 struct AttentionParams {
   const void* q;  // [total_q, num_qo_heads, head_dim_qk]

@@ -43,7 +43,7 @@ struct Logits {
     return (natural(p) ? 1.f : score_scale<c>(p, kv_head)) * tile::kLog2e;
   }
   static float to_base2(const AttentionParams& p) {
-    static_assert(!is_fp8(c.kv_dtype), "its KV heads may have scales of their own");
+    static_assert(!has_head_scales(c), "its KV heads may have scales of their own");
     return to_base2(p, 0);
   }
 

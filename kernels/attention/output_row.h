@@ -19,7 +19,7 @@ inline void write_output_row(const AttentionParams& p, i64 token, i64 head, int 
     lse = state.lse;
     o_scale *= state.o_scale;
   }
-  o_scale *= value_scale<c>(p, static_cast<int>(is_fp8(c.kv_dtype) ? head / p.group_size : 0));
+  o_scale *= value_scale<c>(p, static_cast<int>(has_head_scales(c) ? head / p.group_size : 0));
   T* dst = static_cast<T*>(p.out) + token * p.out_token_stride + head * p.out_head_stride + col;
   float scaled[num_cols];
 #pragma unroll

@@ -1,4 +1,5 @@
-// The scales of a work item: those of whole tensors, times those of its KV head in fp8 kernels.
+// The scales of a work item: those of whole tensors, times those of its KV head where the cache is
+// fp8.
 #pragma once
 
 #include "attention/attention_types.h"
@@ -8,7 +9,7 @@ namespace quire::kernels {
 // Of q k^T. p.q_scales, one a row, are not part of it.
 template <AttentionConfig c>
 inline float score_scale(const AttentionParams& p, int kv_head) {
-  if constexpr (is_fp8(c.kv_dtype)) {
+  if constexpr (has_head_scales(c)) {
     if (p.k_scales) return p.sm_scale * p.k_scales[kv_head];
   }
   return p.sm_scale;
@@ -17,7 +18,7 @@ inline float score_scale(const AttentionParams& p, int kv_head) {
 // Of the normalised output.
 template <AttentionConfig c>
 inline float value_scale(const AttentionParams& p, int kv_head) {
-  if constexpr (is_fp8(c.kv_dtype)) {
+  if constexpr (has_head_scales(c)) {
     if (p.v_scales) return p.v_scale * p.v_scales[kv_head];
   }
   return p.v_scale;

@@ -27,6 +27,7 @@ class KindValues(NamedTuple):
     disable_split_kv: bool
     batch_invariant: bool
     checked: bool
+    max_copy_bytes: int
     variant: Any
 
 
@@ -48,6 +49,7 @@ def kind_values(
     disable_split_kv: bool = False,
     batch_invariant: bool = False,
     checked: bool = False,
+    max_copy_bytes: int = 128 << 20,
     variant: Optional[AttentionVariant] = None,
 ) -> KindValues:
     """Defaults filled in."""
@@ -72,5 +74,6 @@ def kind_values(
         disable_split_kv,
         batch_invariant,
         checked,
+        max_copy_bytes,
         None if variant is None else variant._export(),
     )

@@ -27,8 +27,8 @@ _run = library.attention_run
 class BatchAttention:
     """Plans once per step, runs once per layer.
 
-    ``device``: "cpu", "cuda" or "cuda:N". ``workspace``: u8 ``[bytes]`` on it, 16-byte aligned, for
-    split-KV partial results instead of memory of its own; concurrent runs must not share it.
+    ``device``: "cpu", "cuda" or "cuda:N". ``workspace``: u8 ``[bytes]`` on it, 16-byte aligned, in
+    the place of memory of its own; concurrent runs must not share it.
 
     :meth:`plan` reads host arrays, may allocate, upload and compile; :meth:`plan_on_device` reads
     arrays on the device. :meth:`run` does none of these and never synchronizes, so that it can be
@@ -61,8 +61,8 @@ class BatchAttention:
 
     @property
     def workspace_bytes(self) -> int:
-        """Bytes of workspace that the current plan uses; 0 without split KV. After :meth:`reserve`:
-        what it has reserved for any plan."""
+        """Bytes that the current plan uses, for partial results of split KV and copies of K and V.
+        After :meth:`reserve`: what it has reserved for any plan."""
         return library.attention_workspace_bytes(self._engine)
 
     def reserve(
@@ -173,6 +173,7 @@ class BatchAttention:
         disable_split_kv: bool = False,
         batch_invariant: bool = False,
         checked: bool = False,
+        max_copy_bytes: int = 128 << 20,
         variant: Optional[AttentionVariant] = None,
         dry_run: bool = False,
         stream: Optional[int] = None,
@@ -188,10 +189,12 @@ class BatchAttention:
         KV at exact multiples of this many tokens. batch_invariant: a request's result does not
         depend, to the last bit, on what else is in the batch (KV is then split at multiples of
         fixed_split_size, 0: 1024). checked: verify page ids on the device too.
+        max_copy_bytes: where it is faster, run() first copies K and V of prompts on small pages or
+        of 8 bits to one piece of the workspace, of this many bytes at most; 0: never, as after
+        :meth:`reserve`, for batch_invariant and in cascades.
         variant: a user's own attention, compiled here; its values go to each run.
-        dry_run: only compute the bytes.
-        stream: the one on which the runs will be (default: the current one of the library of the
-        last run, the workspace or the page ids).
+        dry_run: only compute the bytes. stream: the one on which the runs will be (default: the
+        current one of the library of the last run, the workspace or the page ids).
         Raises ValueError or TypeError for inconsistent arrays, NotImplementedError for a shape the
         device has no kernel for (on the CPU: any variant), MemoryError when the given workspace is
         too small, RuntimeError with the compiler's messages for a variant that does not compile. A
@@ -221,6 +224,7 @@ class BatchAttention:
             "disable_split_kv": disable_split_kv,
             "batch_invariant": batch_invariant,
             "checked": checked,
+            "max_copy_bytes": max_copy_bytes,
             "variant": variant,
         }
         made, values = self._make_kind(op, **kind)
@@ -261,12 +265,11 @@ class BatchAttention:
         returns the bytes of workspace it uses.
 
         levels, first to last: (qo_indptr, kv_indptr, kv_indices, kv_last_page_len) of the level's
-        groups, as :meth:`plan` takes them; the last level has the requests with pages of their own.
-        Each other level's groups are runs of neighbours of the next level; one that shares nothing
-        has no pages. Without levels :func:`quire.find_cascade` finds them for qo_indptr and table,
-        the requests' pages as :meth:`KvPool.table` has them; min_shared_tokens and max_levels are
-        its. causal of a run is among the tokens of
-        the last level; rows see all those of the other levels. kind, dry_run, stream: as there.
+        groups, as :meth:`plan` takes them; the last one's are the requests with pages of their own,
+        another's are runs of neighbours of the next level, without pages where nothing is shared.
+        Without levels :func:`quire.find_cascade` finds them for qo_indptr and table, the requests'
+        pages as :meth:`KvPool.table` has them; min_shared_tokens and max_levels are its. causal of
+        a run is among tokens of the last level; rows see those of the others. The rest: as there.
         Raises as plan() does, and NotImplementedError after :meth:`reserve`, for batch_invariant,
         window_left and variant; run() does for window_left, alibi_slopes and custom_mask.
         """
@@ -289,12 +292,10 @@ class BatchAttention:
             library_of = self._arrays or (arrays_of(arrays[2]) if arrays else None)
             stream = 0 if library_of is None else library_of.stream_on(self._device)
         tensors = [export_tensor(array) for array in arrays]
-        workspace_bytes = library.attention_plan_cascade(
-            self._engine, dry_run, made, tensors, stream
-        )
+        used = library.attention_plan_cascade(self._engine, dry_run, made, tensors, stream)
         if not dry_run:
             self._take_kind(values, kind.get("variant"), arrays)
-        return workspace_bytes
+        return used
 
     def _plan_indices(self, kv_indices: Any) -> Array:
         """Page ids as i32: on the device they are on, or on the host."""

@@ -57,7 +57,8 @@ ffi::ObjectPtr<AttentionKindObject> make_kind(int num_qo_heads, int num_kv_heads
                                               std::string q_dtype, std::string kv_dtype,
                                               std::string o_dtype, bool causal, int window_left,
                                               int fixed_split_size, bool disable_split_kv,
-                                              bool batch_invariant, bool checked, Variant variant) {
+                                              bool batch_invariant, bool checked,
+                                              std::int64_t max_copy_bytes, Variant variant) {
   constexpr const char* op = "attention.plan";
   auto object = ffi::make_object<AttentionKindObject>();
   object->shape = {.num_qo_heads = num_qo_heads,
@@ -74,7 +75,8 @@ ffi::ObjectPtr<AttentionKindObject> make_kind(int num_qo_heads, int num_kv_heads
                      .fixed_split_size = fixed_split_size,
                      .disable_split_kv = disable_split_kv,
                      .checked = checked,
-                     .batch_invariant = batch_invariant};
+                     .batch_invariant = batch_invariant,
+                     .max_copy_bytes = max_copy_bytes};
   if (variant) object->options.variant = (*variant)->variant;
   return object;
 }

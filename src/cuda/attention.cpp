@@ -46,6 +46,7 @@ AttentionTarget target_of(int device_index, const AttentionConfig& config,
   const Kernel& kernel = get_kernel(attention_spec(config, variant), device_index);
   const bool merges_itself = config.kernel == AttentionKernel::decode;
   if (!merges_itself) get_kernel(merge_spec(config), device_index);
+  if (demand.copies_kv) get_kernel(copy_kv_spec(demand.shape), device_index);
   const int token_bytes =
       (config.head_dim_qk + config.head_dim_vo) * kernels::size_bytes(config.kv_dtype);
   return {.config = config,
@@ -55,7 +56,8 @@ AttentionTarget target_of(int device_index, const AttentionConfig& config,
                    .cached_tokens =
                        static_cast<std::int64_t>(limits.l2_bytes * kCacheShare) / token_bytes,
                    .merges_itself = merges_itself},
-          .few = {}};
+          .few = {},
+          .copy_cost = copy_cost(config)};
 }
 
 // What the planner must know of a decode kernel beside attention_sm90, whose tiles take 12 to 16 ns
@@ -63,17 +65,21 @@ AttentionTarget target_of(int device_index, const AttentionConfig& config,
 // multiprocessors read boxes as fast as memory allows; more only lengthen the queues that both
 // kernels wait in: 128 tokens on 8,192 others and 6,000 rows on 7,000 take 1578 us with 64, 1646
 // with 72. Gathering takes more of them. Where multiprocessors convert 8 bits, or gather rows of 64
-// columns, both at once are no faster. Tokens of 8 bits come first then: blocks must start at the
-// same time to read the heads of a page at the same time.
+// columns for the prompts or for more than 8 rows, both at once are no faster. Tokens of 8 bits
+// come first then: blocks must start at the same time to read the heads of a page at the same time.
 plan::FewRowsTile few_rows_tile(const AttentionConfig& few, const AttentionConfig& many) {
   plan::FewRowsTile tile{.tile_q = few.tile_q, .tile_kv = few.tile_kv};
+  const bool small_heads = many.head_dim_qk < 128;
   if (kernels::is_fp8(few.kv_dtype)) {
     tile.two = plan::TwoKernels::few_first;
-  } else if (!many.boxes && many.head_dim_qk < 128) {
+  } else if (small_heads && (!many.boxes || (!few.boxes && few.tile_q > 8))) {
     tile.two = plan::TwoKernels::few_last;
   } else if (few.boxes) {
     tile.token_cost = 0.85;
     tile.most_workers = 0.49;
+  } else if (many.boxes) {  // over a copy
+    tile.token_cost = small_heads ? 1.5 : 1.3;
+    tile.most_workers = 0.58;
   } else {
     tile.token_cost = 0.87 * 192 / many.tile_q;
     tile.many_start = 800;
@@ -91,6 +97,7 @@ std::optional<AttentionTarget> target_of_two(int device_index, const AttentionDe
   of_many.mean_packed_rows = demand.mean_long_rows;
   of_many.beside_decode = true;
   of_few.mean_packed_rows = of_few.max_packed_rows = demand.group_size;
+  of_few.copies_kv = false;
   const auto many = fitting_config(limits, of_many), few = fitting_config(limits, of_few);
   if (!many || many->kernel != AttentionKernel::sm90) return {};
   if (!few || few->kernel != AttentionKernel::decode) return {};
@@ -167,9 +174,10 @@ void launch_items(int device_index, const AttentionConfig& config, const Attenti
 
 void attention(int device_index, const AttentionKernels& kernels, const AttentionParams& params,
                Stream stream) {
-  const AttentionConfig config = fitting(kernels.config, kernels, params);
+  AttentionParams many = kernels.copy ? over_copy(*kernels.copy, kernels.config, params) : params;
+  const AttentionConfig config = fitting(kernels.config, kernels, many);
   if (params.num_items > 0) {
-    AttentionParams many = params, few = params;
+    AttentionParams few = params;
     many.num_workers -= kernels.num_few_workers;
     few.num_workers = kernels.num_few_workers;
     few.worker_indptr += many.num_workers;
@@ -180,6 +188,7 @@ void attention(int device_index, const AttentionKernels& kernels, const Attentio
                    /*beside=*/!few_first, stream);
     };
     if (few_first) launch_few();
+    if (kernels.copy) copy_kv(device_index, *kernels.copy, config, params, stream);
     launch_items(device_index, config, kernels.variant, many, /*beside=*/false, stream);
     if (!few_first) launch_few();
   }
@@ -266,6 +275,20 @@ void list_sm90(std::vector<ListedKernel>& list, const AttentionConfig& shape, bo
   }
 }
 
+// Kernels that copy K and V, and those that prompts then get beside list_sm90().
+void list_copies(std::vector<ListedKernel>& list, const AttentionConfig& shape, bool preset) {
+  list.push_back({.spec = copy_kv_spec(shape), .min_arch = 90, .max_arch = 90, .preset = preset});
+  if (!kernels::is_fp8(shape.kv_dtype) || kernels::is_fp8(shape.q_dtype)) return;
+  const AttentionDemand demand{.shape = shape,
+                               .mean_packed_rows = 1024,
+                               .max_packed_rows = 1024,
+                               .copies_kv = true,
+                               .compute_major = 9};
+  const AttentionConfig config = attention_choices(demand).front().config;
+  list.push_back({.spec = attention_spec(config), .min_arch = 90, .max_arch = 90});
+  list.push_back({.spec = merge_spec(config), .min_arch = 90, .max_arch = 90});
+}
+
 // The first kernel of attention_decode that a device with this much shared memory takes.
 const AttentionConfig* decode_choice(const std::vector<AttentionChoice>& choices, int smem_bytes) {
   for (const AttentionChoice& choice : choices) {
@@ -325,6 +348,7 @@ std::vector<ListedKernel> attention_kernels() {
       list_sm90(list, shape, dims.preset);
       list_decode(list, shape, dtype == DType::bf16 && dims.preset ? 64 : 8, dims.preset);
       if (dims.qk == dims.vo) list.push_back({.spec = merge_spec(shape), .preset = dims.preset});
+      list_copies(list, shape, dims.preset);
       if (dims.qk != 128 || dtype != DType::bf16) continue;
       shape.aligned = false;
       list_sm80(list, shape, false);
@@ -340,6 +364,7 @@ std::vector<ListedKernel> attention_kernels() {
       list_sm80(list, shape, false);
       list_decode(list, shape, head_dim == 128 ? 32 : 8, false);
       list_sm90(list, shape, false);
+      list_copies(list, shape, false);
       list.push_back({.spec = merge_spec(shape)});
     }
   }
@@ -349,6 +374,7 @@ std::vector<ListedKernel> attention_kernels() {
                                 .head_dim_qk = head_dim,
                                 .head_dim_vo = head_dim};
     list_sm90(list, shape, false);
+    list_copies(list, shape, false);
     list.push_back({.spec = merge_spec(shape)});
   }
   list.push_back({.spec = page_check_spec()});

@@ -3,12 +3,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "attention/attention_plan_types.h"
 #include "attention/attention_types.h"
 #include "cuda/attention_config.h"
+#include "cuda/attention_copy_kv.h"
 #include "cuda/launch.h"
 #include "plan/attention.h"
 #include "quire/attention_variant.h"
@@ -21,6 +23,7 @@ struct AttentionTarget {
   kernels::AttentionConfig config;  // kernel and tile filled in, for aligned rows
   plan::AttentionTile tile;         // num_workers = thread blocks resident on the device
   kernels::AttentionConfig few;     // of the kernel that tile.few describes
+  plan::KvCopyCost copy_cost;       // where a copy of K and V may pay
 };
 
 // The kernels that do a plan.
@@ -29,7 +32,8 @@ struct AttentionKernels {
   kernels::AttentionConfig few;
   int num_few_workers = 0;  // the last of params.num_workers, which are few's
   plan::TwoKernels two = plan::TwoKernels::at_once;
-  bool aligned = true;  // rows of q, k, v and out are 16-byte aligned
+  bool aligned = true;              // rows of q, k, v and out are 16-byte aligned
+  std::optional<KvCopy> copy = {};  // which `config` reads
   const AttentionVariant* variant = nullptr;
 };
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "attention/attention_copy_kv_types.h"
 #include "attention/attention_decode_layout.h"
 #include "attention/attention_sm80_layout.h"
 #include "attention/attention_sm90_layout.h"
@@ -227,6 +228,29 @@ std::string attention_unsupported(const AttentionDemand& demand) {
   return "";
 }
 
+namespace {
+
+// Of the time over a copy: gathered rows, and an fp8 cache, which is converted for every tile.
+double lost_without_copy(const AttentionConfig& config) {
+  const bool large_heads = config.head_dim_vo > 128;
+  if (config.kv_dtype != config.q_dtype) return large_heads ? 0.7 : 0.37;
+  return large_heads && !kernels::is_fp8(config.q_dtype) ? 0.1 : 0.25;
+}
+
+}  // namespace
+
+plan::KvCopyCost copy_cost(const AttentionConfig& config) {
+  const bool converts = config.kv_dtype != config.q_dtype;
+  if (config.kernel != sm90 || (config.boxes && !converts)) return {};
+  // Of an H100: products of 16 bits at 650 TFLOP/s, a copy at 2.6 TB/s, 4 us to start.
+  constexpr double kOperationsPerByte = 250, kStartOperations = 2.6e9;
+  const int bytes =
+      kernels::size_bytes(config.kv_dtype) + kernels::size_bytes(kernels::copied_dtype(config));
+  return {.lost = lost_without_copy(config),
+          .token = bytes * kOperationsPerByte / 2,
+          .start = kStartOperations / (2 * (config.head_dim_qk + config.head_dim_vo))};
+}
+
 double rows_class(double packed_rows) {
   double smallest = kAny;  // of the table's limits that are not below
   for (const Row& row : kTable) {
@@ -266,6 +290,14 @@ AttentionConfig configured(const Row& row, const AttentionDemand& demand) {
   return c;
 }
 
+AttentionDemand over_copy(AttentionDemand demand) {
+  AttentionConfig& shape = demand.shape;
+  shape.widened = kernels::is_fp8(shape.kv_dtype) && !kernels::is_fp8(shape.q_dtype);
+  shape.kv_dtype = kernels::copied_dtype(shape);
+  demand.page_size = 0;
+  return demand;
+}
+
 // Where each warpgroup has stages of q of its own, boxes of whole tokens must fill them.
 bool fills_stages_of_q(const AttentionConfig& config, int group_size) {
   if (config.kernel != sm90 || !config.boxes) return true;
@@ -275,7 +307,8 @@ bool fills_stages_of_q(const AttentionConfig& config, int group_size) {
 
 }  // namespace
 
-std::vector<AttentionChoice> attention_choices(const AttentionDemand& demand) {
+std::vector<AttentionChoice> attention_choices(const AttentionDemand& wanted) {
+  const AttentionDemand demand = wanted.copies_kv ? over_copy(wanted) : wanted;
   const std::string forced = env::get("QUIRE_FORCE_KERNEL").value_or("");
   std::vector<AttentionChoice> choices;
   for (const Row& row : kTable) {

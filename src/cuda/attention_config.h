@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "attention/attention_types.h"
+#include "plan/kv_copy.h"
 
 namespace quire::cuda {
 
@@ -15,6 +16,7 @@ struct AttentionDemand {
   double max_packed_rows = 0;
   double mean_long_rows = 0;   // of requests of several tokens, where two kernels had better do all
   bool beside_decode = false;  // does attention_decode run at the same time
+  bool copies_kv = false;      // prompts read a copy of K and V in one piece (attention_copy_kv)
   int group_size = 1;
   int page_size = 0;         // 0: ragged
   int fixed_split_size = 0;  // tokens; 0: split points are multiples of tile_kv
@@ -23,6 +25,10 @@ struct AttentionDemand {
 
 // Empty when there is a kernel for the demand, else "argument: got X, expected Y".
 std::string attention_unsupported(const AttentionDemand& demand);
+
+// What `config`, the kernel over the caller's K and V, loses against one over a copy; nothing on
+// GPUs, and of kernels, that gain nothing.
+plan::KvCopyCost copy_cost(const kernels::AttentionConfig& config);
 
 // A kernel and tile that serves a demand, and why it stands where it does.
 struct AttentionChoice {

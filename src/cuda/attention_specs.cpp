@@ -1,5 +1,6 @@
 #include "cuda/attention_specs.h"
 
+#include "attention/attention_copy_kv_types.h"
 #include "attention/attention_merge_layout.h"
 #include "attention/attention_plan_types.h"
 #include "attention/page_check_types.h"
@@ -69,6 +70,7 @@ jit::KernelSpec merge_spec(const AttentionConfig& config) {
                           .o_dtype = config.o_dtype,
                           .head_dim_vo = config.head_dim_vo,
                           .aligned = config.aligned,
+                          .widened = config.widened,
                           .softmax = config.softmax};
   return {.name = "attention_merge",
           .header = "attention/attention_merge.cuh",
@@ -79,6 +81,21 @@ jit::KernelSpec merge_spec(const AttentionConfig& config) {
           .threads_per_block = kernels::kMergeThreads,
           .min_blocks_per_sm = 5,
           .orders_itself = true};
+}
+
+jit::KernelSpec copy_kv_spec(const AttentionConfig& config) {
+  const AttentionConfig c{.q_dtype = config.q_dtype,
+                          .kv_dtype = config.kv_dtype,
+                          .head_dim_qk = config.head_dim_qk,
+                          .head_dim_vo = config.head_dim_vo,
+                          .aligned = config.aligned};
+  return {.name = "attention_copy_kv",
+          .header = "attention/attention_copy_kv.cuh",
+          .function = "attention_copy_kv",
+          .config_type = "AttentionConfig",
+          .config = jit::config_literal(c),
+          .params_type = "CopyKvParams",
+          .threads_per_block = 32 * kernels::kCopyKvWarps};
 }
 
 jit::KernelSpec page_check_spec() {

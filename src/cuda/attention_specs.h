@@ -12,6 +12,8 @@ jit::KernelSpec attention_spec(const kernels::AttentionConfig& config,
                                const AttentionVariant* variant = nullptr);
 // The merge does not depend on the tile: one kernel serves all of them.
 jit::KernelSpec merge_spec(const kernels::AttentionConfig& config);
+// Of K and V as attention_copy_kv reads them: of config's dtypes, head dims and alignment.
+jit::KernelSpec copy_kv_spec(const kernels::AttentionConfig& config);
 jit::KernelSpec page_check_spec();
 jit::KernelSpec plan_spec();
 

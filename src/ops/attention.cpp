@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <optional>
 #include <span>
@@ -43,7 +44,7 @@ void check_workspace(const TensorView& workspace, Device device) {
 
 void check_workspace_bytes(const TensorView& workspace, const AttentionExtent& extent,
                            const AttentionShape& shape, const char* op) {
-  const std::size_t needed = partial_bytes(extent, shape);
+  const std::size_t needed = workspace_of(extent, shape).bytes;
   if (static_cast<std::size_t>(workspace.shape[0]) >= needed) return;
   check::fail(op, "workspace", fmt::format("{} bytes", workspace.shape[0]),
               fmt::format("at least {} bytes: {} partial rows of split KV, {} floats each", needed,
@@ -64,20 +65,20 @@ struct BatchAttention::Impl {
   Device device() const { return context.device; }
   const PlannedAttention* in_force() const { return has_plan ? &current : nullptr; }
 
-  // Memory to take the place of own_partials, where that is too small; checks the workspace.
-  std::optional<Buffer> larger_partials(const AttentionExtent& extent, const AttentionShape& shape,
-                                        const char* op) const {
-    const std::size_t bytes = partial_bytes(extent, shape);
+  // Memory to take the place of own_workspace, where that is too small; checks the workspace.
+  std::optional<Buffer> larger_workspace(const AttentionExtent& extent, const AttentionShape& shape,
+                                         const char* op) const {
+    const std::size_t bytes = workspace_of(extent, shape).bytes;
     if (workspace) {
       check_workspace_bytes(*workspace, extent, shape, op);
-    } else if (bytes > own_partials.size_bytes()) {
+    } else if (bytes > own_workspace.size_bytes()) {
       return Buffer(bytes, device());
     }
     return std::nullopt;
   }
-  void take_partials(std::optional<Buffer> larger) {
-    if (larger) own_partials = std::move(*larger);
-    partials = static_cast<float*>(workspace ? workspace->data : own_partials.data());
+  void take_workspace(std::optional<Buffer> larger) {
+    if (larger) own_workspace = std::move(*larger);
+    memory = static_cast<std::byte*>(workspace ? workspace->data : own_workspace.data());
   }
 
   void reserve(const AttentionShape& shape, const AttentionReservation& limits,
@@ -93,13 +94,13 @@ struct BatchAttention::Impl {
     largest.tile = reserved.tile;
     largest.extent = reserved.extent;
     largest.reserved = true;
-    std::optional<Buffer> larger = larger_partials(reserved.extent, shape, kOp);
+    std::optional<Buffer> larger = larger_workspace(reserved.extent, shape, kOp);
     if (shape.page_size > 0) {
       dispatch(kOp, device(), [] {}, [&] { cuda::prepare_attention_plan(device().index); });
     }
     metadata.reserve(largest);
     metadata.adopt_reserved();
-    take_partials(std::move(larger));
+    take_workspace(std::move(larger));
     context.reserved = std::move(reserved);
     has_plan = false;
   }
@@ -140,15 +141,35 @@ struct BatchAttention::Impl {
   void adopt(std::span<const TensorView> kv_indices, Stream stream) {
     if (!context.reserved) {
       // Everything that can fail comes before the first change.
-      std::optional<Buffer> larger = larger_partials(next.extent, next.shape, "attention.plan");
+      std::optional<Buffer> larger = larger_workspace(next.extent, next.shape, "attention.plan");
       metadata.reserve(next);
       metadata.upload(next, context.planner, kv_indices, stream);
-      take_partials(std::move(larger));
+      take_workspace(std::move(larger));
     } else {
       metadata.upload(next, context.planner, kv_indices, stream);
     }
     std::swap(current, next);
     has_plan = true;
+  }
+
+  // prepare(options) makes `next` and gives back the page ids that it reads. Where there is no
+  // memory for a copy of K and V the plan is one without.
+  template <class Prepare>
+  void plan(const AttentionPlanOptions& options, const Prepare& prepare, Stream stream) {
+    const bool capturing = check_capture("attention.plan", stream, nullptr);
+    const auto try_with = [&](const AttentionPlanOptions& o) {
+      const auto pages = prepare(o);
+      next.captured = capturing;
+      adopt(pages, stream);
+    };
+    try {
+      try_with(options);
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::out_of_memory || next.copy_indptr.empty()) throw;
+      AttentionPlanOptions without = options;
+      without.max_copy_bytes = 0;
+      try_with(without);
+    }
   }
 
   void plan_on_device(const AttentionShape& shape, int qo_len, const DevicePageTable& table,
@@ -207,9 +228,9 @@ struct BatchAttention::Impl {
     }
     kernels::AttentionParams params = fill_params(args, current);
     metadata.fill(params);
-    params.partial_o = partials;
+    params.partial_o = reinterpret_cast<float*>(memory);
     params.partial_lse =
-        partials + std::int64_t{params.num_partial_rows} * current.shape.head_dim_vo;
+        params.partial_o + std::int64_t{params.num_partial_rows} * current.shape.head_dim_vo;
     dispatch(
         kOp, device(),
         [&] {
@@ -226,9 +247,21 @@ struct BatchAttention::Impl {
                            .num_few_workers = current.size.num_few_workers,
                            .two = current.tile.few.two,
                            .aligned = rows_aligned(args),
+                           .copy = copy_of_kv(),
                            .variant = current.custom()},
                           params, stream);
         });
+  }
+
+  // What run() copies first.
+  std::optional<cuda::KvCopy> copy_of_kv() const {
+    if (current.copy_indptr.empty()) return std::nullopt;
+    const AttentionWorkspace at = workspace_of(current.extent, current.shape);
+    return cuda::KvCopy{.kv_dtype = check::to_kernel(current.shape.kv_dtype),
+                        .token_indptr = metadata.copy_indptr(),
+                        .num_tokens = static_cast<kernels::i32>(current.extent.num_copied_tokens),
+                        .k = memory + at.copied_k,
+                        .v = memory + at.copied_v};
   }
 
   void check_device_pages(const kernels::AttentionParams& params, Stream stream) const {
@@ -252,8 +285,8 @@ struct BatchAttention::Impl {
   PlannedAttention current, next;  // next: scratch of plan(), so that a failed one changes nothing
   bool has_plan = false;
   AttentionMetadata metadata;
-  Buffer own_partials;
-  float* partials = nullptr;  // of the current plan: in the workspace or in own_partials
+  Buffer own_workspace;
+  std::byte* memory = nullptr;  // of the current plan: the workspace or own_workspace
   mutable std::atomic<bool> captured = false;  // a plan or run on reserved memory
   // Where the last captured run reads page ids: see check_capture().
   mutable std::optional<const void*> captured_table;
@@ -270,6 +303,8 @@ void BatchAttention::set_workspace(std::optional<TensorView> workspace) {
     check::fail("attention.set_workspace", "workspace", "one after reserve()",
                 "a call before reserve(): its addresses stay");
   }
+  impl_->context.workspace_bytes.reset();
+  if (workspace) impl_->context.workspace_bytes = static_cast<std::size_t>(workspace->shape[0]);
   impl_->workspace = std::move(workspace);
 }
 
@@ -281,19 +316,25 @@ void BatchAttention::reserve(const AttentionShape& shape, const AttentionReserva
 void BatchAttention::plan(const AttentionShape& shape, const TensorView& qo_indptr,
                           const PageTable& table, const AttentionPlanOptions& options,
                           Stream stream) {
-  const bool captured = impl_->check_capture("attention.plan", stream, nullptr);
-  plan_paged(impl_->context, shape, qo_indptr, table, options, impl_->next);
-  impl_->next.captured = captured;
-  impl_->adopt({{impl_->used_pages(table)}}, stream);
+  impl_->plan(
+      options,
+      [&](const AttentionPlanOptions& o) {
+        plan_paged(impl_->context, shape, qo_indptr, table, o, impl_->next);
+        return std::array{impl_->used_pages(table)};
+      },
+      stream);
 }
 
 void BatchAttention::plan(const AttentionShape& shape, const TensorView& qo_indptr,
                           const TensorView& kv_indptr, const AttentionPlanOptions& options,
                           Stream stream) {
-  const bool captured = impl_->check_capture("attention.plan", stream, nullptr);
-  plan_ragged(impl_->context, shape, qo_indptr, kv_indptr, options, impl_->next);
-  impl_->next.captured = captured;
-  impl_->adopt({}, stream);
+  impl_->plan(
+      options,
+      [&](const AttentionPlanOptions& o) {
+        plan_ragged(impl_->context, shape, qo_indptr, kv_indptr, o, impl_->next);
+        return std::array<TensorView, 0>{};
+      },
+      stream);
 }
 
 void BatchAttention::plan_cascade(const AttentionShape& shape, std::span<const CascadeLevel> levels,
@@ -331,46 +372,9 @@ void BatchAttention::run(const TensorView& q, const TensorView& k, const TensorV
 std::size_t BatchAttention::workspace_bytes() const {
   const Impl& impl = *impl_;
   if (impl.context.reserved) {
-    return partial_bytes(impl.context.reserved->extent, impl.context.reserved->shape);
+    return workspace_of(impl.context.reserved->extent, impl.context.reserved->shape).bytes;
   }
-  return impl.has_plan ? partial_bytes(impl.current.extent, impl.current.shape) : 0;
-}
-
-std::size_t attention_workspace_bytes(Device device, const AttentionShape& shape,
-                                      const TensorView& qo_indptr, const PageTable& table,
-                                      const AttentionPlanOptions& options) {
-  PlanningContext context{.device = device};
-  PlannedAttention planned;
-  plan_paged(context, shape, qo_indptr, table, options, planned);
-  return partial_bytes(planned.extent, shape);
-}
-
-std::size_t attention_workspace_bytes(Device device, const AttentionShape& shape,
-                                      const TensorView& qo_indptr, const TensorView& kv_indptr,
-                                      const AttentionPlanOptions& options) {
-  PlanningContext context{.device = device};
-  PlannedAttention planned;
-  plan_ragged(context, shape, qo_indptr, kv_indptr, options, planned);
-  return partial_bytes(planned.extent, shape);
-}
-
-std::size_t attention_workspace_bytes(Device device, const AttentionShape& shape,
-                                      std::span<const CascadeLevel> levels,
-                                      const AttentionPlanOptions& options) {
-  if (levels.size() == 1) {
-    return attention_workspace_bytes(device, shape, levels[0].qo_indptr, levels[0].table, options);
-  }
-  PlanningContext context{.device = device};
-  PlannedAttention planned;
-  plan_cascade(context, shape, levels, options, planned);
-  return partial_bytes(planned.extent, shape);
-}
-
-std::size_t attention_workspace_bytes(Device device, const AttentionShape& shape,
-                                      const AttentionReservation& reservation,
-                                      const AttentionPlanOptions& options) {
-  PlanningContext context{.device = device};
-  return partial_bytes(make_reservation(context, shape, reservation, options).extent, shape);
+  return impl.has_plan ? workspace_of(impl.current.extent, impl.current.shape).bytes : 0;
 }
 
 }  // namespace quire

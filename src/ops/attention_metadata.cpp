@@ -12,8 +12,8 @@
 namespace quire {
 
 struct AttentionMetadata::Offsets {
-  std::size_t worker_indptr, merge_count, qo_indptr, kv_indptr, kv_lens, items, counters, merges,
-      kv_indices;
+  std::size_t worker_indptr, merge_count, qo_indptr, kv_indptr, kv_lens, copy_indptr, items,
+      counters, merges, kv_indices;
   std::size_t upload_bytes;  // all above
   std::size_t first_bad, sums, cuts, cut_sums, first_cuts, bytes;
 };
@@ -57,6 +57,8 @@ Offsets offsets_of(const PlannedAttention& planned) {
   offsets.qo_indptr = layout.add<std::int32_t>(extent.batch_size + 1);
   offsets.kv_indptr = layout.add<std::int32_t>(extent.batch_size + 1);
   offsets.kv_lens = layout.add<std::int32_t>(extent.batch_size);
+  offsets.copy_indptr =
+      layout.add<std::int32_t>(static_cast<std::int64_t>(planned.copy_indptr.size()));
   offsets.items = layout.add<kernels::WorkItem>(extent.num_items);
   offsets.counters = layout.add<std::uint32_t>(num_counters(planned, extent.num_partial_rows));
   offsets.merges = layout.add<kernels::MergeItem>(extent.num_merges);
@@ -101,6 +103,7 @@ void write_host(const PlannedAttention& planned, const plan::AttentionPlanner& p
   put_padded(at<std::int32_t>(base, offsets.kv_indptr), lengths.kv_indptr, batch + 1,
              lengths.kv_indptr.back());
   put_padded(at<std::int32_t>(base, offsets.kv_lens), lengths.kv_lens, batch, 0);
+  std::ranges::copy(planned.copy_indptr, at<std::int32_t>(base, offsets.copy_indptr));
 }
 
 // Calls f(pages, begin, bytes) with the place of each level's page ids that there are.
@@ -212,6 +215,7 @@ void AttentionMetadata::point_to(std::byte* base, const Offsets& offsets) {
   arrays_.qo_indptr = at<kernels::i32>(base, offsets.qo_indptr);
   arrays_.kv_indptr = at<kernels::i32>(base, offsets.kv_indptr);
   arrays_.kv_lens = at<kernels::i32>(base, offsets.kv_lens);
+  copy_indptr_ = at<kernels::i32>(base, offsets.copy_indptr);
   arrays_.kv_indices = at<kernels::i32>(base, offsets.kv_indices);
 }
 

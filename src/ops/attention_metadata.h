@@ -49,6 +49,9 @@ class AttentionMetadata {
     return planned.on_device ? arrays_.kv_indices : nullptr;
   }
 
+  // Of the last upload(), of a plan that copies K and V: [batch_size + 1].
+  const kernels::i32* copy_indptr() const { return copy_indptr_; }
+
   // Of the last device_plan(): [1], the first request that does not fit.
   const std::int32_t* first_bad() const { return first_bad_; }
 
@@ -58,6 +61,7 @@ class AttentionMetadata {
   Device device_;
   Buffer current_, next_;  // next_: reserved, not yet uploaded to
   kernels::AttentionParams arrays_{};
+  const kernels::i32* copy_indptr_ = nullptr;
   const std::int32_t* first_bad_ = nullptr;
   std::shared_ptr<cuda::StagingRing> staging_;  // null on the CPU
 };

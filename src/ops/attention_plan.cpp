@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <limits>
 #include <string_view>
 
 #include "core/check.h"
@@ -17,7 +18,7 @@ namespace {
 constexpr const char* kOp = "attention.plan";
 constexpr int kMaxHeadDim = 256;
 
-void check_at_least(std::string_view name, int value, int least) {
+void check_at_least(std::string_view name, std::int64_t value, std::int64_t least) {
   if (value < least) {
     check::fail(kOp, name, fmt::format("{}", value), fmt::format("{} or more", least));
   }
@@ -52,6 +53,7 @@ void check_shape(const AttentionShape& shape) {
 void check_options(const AttentionPlanOptions& options) {
   check_at_least("window_left", options.window_left, -1);
   check_at_least("fixed_split_size", options.fixed_split_size, 0);
+  check_at_least("max_copy_bytes", options.max_copy_bytes, 0);
 }
 
 int group_size(const AttentionShape& shape) { return shape.num_qo_heads / shape.num_kv_heads; }
@@ -107,37 +109,85 @@ void check_cascade_tile(const PlannedAttention& planned) {
               ErrorCode::not_implemented);
 }
 
-// planned.lengths are read.
-void finish(PlanningContext& context, PlannedAttention& planned) {
-  if (context.reserved) {
-    adopt_reservation(*context.reserved, planned);
-    // The planner is not asked about more than there is room for.
-    check_fits_reservation(planned.lengths, {}, *context.reserved);
-  } else {
-    PackedRows rows = packed_rows(planned.lengths, group_size(planned.shape));
-    if (plan::mixing_pays(planned.problem())) {
-      rows.mean_long = mean_long_rows(planned.lengths, group_size(planned.shape));
-    }
-    const AttentionTargetChoice choice =
-        context.targets.choose(context.device, planned.shape, planned.options, rows);
-    planned.config = choice.config;
-    planned.few = choice.few;
-    planned.tile = choice.tile;
-    check_cascade_tile(planned);
-  }
+// Kernel, work list and sizes of a plan of its own.
+void adopt_choice(PlanningContext& context, const AttentionTargetChoice& choice,
+                  PlannedAttention& planned) {
+  planned.config = choice.config;
+  planned.few = choice.few;
+  planned.tile = choice.tile;
+  check_cascade_tile(planned);
   planned.size = context.planner.prepare(planned.problem(), planned.tile);
-  if (context.reserved) {
-    check_fits_reservation(planned.lengths, planned.size, *context.reserved);
-    planned.num_indices = planned.extent.num_kv_entries;
-    return;
-  }
-  planned.num_indices = planned.lengths.kv_entries();
   planned.extent = {.num_items = planned.size.num_items,
                     .num_merges = planned.size.num_merges,
                     .num_partial_rows = planned.size.num_partial_rows,
                     .num_kv_entries = planned.lengths.kv_entries(),
                     .batch_size = planned.lengths.batch_size()};
+}
+
+bool may_copy(const PlannedAttention& planned) {
+  return planned.options.max_copy_bytes > 0 && !planned.options.batch_invariant &&
+         planned.lengths.num_levels() == 1;
+}
+
+// The same, of prompts that read a copy of K and V; false where there is no room for it, or where
+// groups of many heads are gathered all the same.
+bool adopt_copying_choice(PlanningContext& context, const AttentionTargetChoice& choice,
+                          PlannedAttention& planned) {
+  if (!choice.config.boxes) return false;
+  adopt_choice(context, choice, planned);
+  const plan::AttentionProblem problem = planned.problem();
+  const std::int64_t most_few = planned.size.num_few_workers > 0 ? planned.tile.few.tile_q : 0;
+  planned.extent.num_copied_tokens = plan::num_copied_tokens(problem, most_few);
+  const AttentionWorkspace all = workspace_of(planned.extent, planned.shape);
+  if (planned.extent.num_copied_tokens > std::numeric_limits<std::int32_t>::max() ||
+      all.bytes - all.copied_k > static_cast<std::size_t>(planned.options.max_copy_bytes) ||
+      (context.workspace_bytes && all.bytes > *context.workspace_bytes)) {
+    return false;
+  }
+  plan::place_copied_tokens(problem, most_few, planned.copy_indptr);
+  return true;
+}
+
+// QUIRE_FORCE_COPY=1, of tests: wherever attention_sm90 can read a copy. Prompts beside single
+// tokens that are most of the work have no time to gain.
+bool copying_pays(const PlannedAttention& planned, const AttentionTargetChoice& choice) {
+  constexpr double kMostFewShare = 0.54;
+  if (env::flag("QUIRE_FORCE_COPY")) {
+    return choice.config.kernel == kernels::AttentionKernel::sm90;
+  }
+  if (plan::few_share(planned.problem(), choice.tile) > kMostFewShare) return false;
+  return plan::copying_pays(planned.problem(), choice.tile.few.tile_q, choice.copy_cost);
+}
+
+void plan_freely(PlanningContext& context, PlannedAttention& planned) {
+  const int group = group_size(planned.shape);
+  PackedRows rows = packed_rows(planned.lengths, group);
+  if (plan::mixing_pays(planned.problem())) {
+    rows.mean_long = mean_long_rows(planned.lengths, group);
+  }
+  const auto choose = [&](bool copies_kv) {
+    return context.targets.choose(context.device, planned.shape, planned.options, rows, copies_kv);
+  };
+  const AttentionTargetChoice choice = choose(false);
   planned.max_total_q = planned.lengths.total_q();
+  planned.num_indices = planned.lengths.kv_entries();
+  if (may_copy(planned) && copying_pays(planned, choice) &&
+      adopt_copying_choice(context, choose(true), planned)) {
+    return;
+  }
+  adopt_choice(context, choice, planned);
+}
+
+// planned.lengths are read.
+void finish(PlanningContext& context, PlannedAttention& planned) {
+  planned.copy_indptr.clear();
+  if (!context.reserved) return plan_freely(context, planned);
+  adopt_reservation(*context.reserved, planned);
+  // The planner is not asked about more than there is room for.
+  check_fits_reservation(planned.lengths, {}, *context.reserved);
+  planned.size = context.planner.prepare(planned.problem(), planned.tile);
+  check_fits_reservation(planned.lengths, planned.size, *context.reserved);
+  planned.num_indices = planned.extent.num_kv_entries;
 }
 
 }  // namespace
@@ -154,9 +204,23 @@ plan::AttentionProblem PlannedAttention::problem() const {
           .first_requests = lengths.first_requests};
 }
 
-std::size_t partial_bytes(const AttentionExtent& extent, const AttentionShape& shape) {
-  return static_cast<std::size_t>(extent.num_partial_rows) * (shape.head_dim_vo + 1) *
-         sizeof(float);
+AttentionWorkspace workspace_of(const AttentionExtent& extent, const AttentionShape& shape) {
+  constexpr std::size_t kAlignment = 256;  // of a copy
+  const std::size_t partial_bytes =
+      static_cast<std::size_t>(extent.num_partial_rows) * (shape.head_dim_vo + 1) * sizeof(float);
+  if (extent.num_copied_tokens == 0) return {.bytes = partial_bytes};
+  // Copies have the type of q, or its 8 bits.
+  const auto copy_bytes = [&](int head_dim) {
+    return static_cast<std::size_t>(extent.num_copied_tokens) * shape.num_kv_heads * head_dim *
+           size_bytes(shape.q_dtype);
+  };
+  const auto aligned = [](std::size_t bytes) {
+    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  };
+  AttentionWorkspace workspace{.copied_k = aligned(partial_bytes)};
+  workspace.copied_v = workspace.copied_k + aligned(copy_bytes(shape.head_dim_qk));
+  workspace.bytes = workspace.copied_v + copy_bytes(shape.head_dim_vo);
+  return workspace;
 }
 
 void plan_paged(PlanningContext& context, const AttentionShape& shape, const TensorView& qo_indptr,

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "attention/attention_types.h"
 #include "ops/attention_device_table.h"
@@ -24,6 +25,7 @@ struct PlannedAttention {
   plan::AttentionTile tile;
   plan::AttentionPlanSize size;
   AttentionExtent extent;
+  std::vector<std::int32_t> copy_indptr;  // [batch + 1], of extent.num_copied_tokens; empty: none
   bool checked = false;
   bool reserved = false;         // extent is the reservation's
   bool captured = false;         // made on a stream that captures a CUDA graph
@@ -36,8 +38,11 @@ struct PlannedAttention {
   plan::AttentionProblem problem() const;
 };
 
-// Bytes of an extent's partial results.
-std::size_t partial_bytes(const AttentionExtent& extent, const AttentionShape& shape);
+// Where things are in the workspace, in bytes: partial results first, then the copies of K and V.
+struct AttentionWorkspace {
+  std::size_t copied_k = 0, copied_v = 0, bytes = 0;
+};
+AttentionWorkspace workspace_of(const AttentionExtent& extent, const AttentionShape& shape);
 
 // What plans need beside their arguments, and keep for the next.
 struct PlanningContext {
@@ -45,6 +50,7 @@ struct PlanningContext {
   AttentionTargets targets;
   plan::AttentionPlanner planner;
   std::optional<ReservedAttention> reserved;
+  std::optional<std::size_t> workspace_bytes;  // of a workspace that is given
 };
 
 // Same errors as BatchAttention::plan, except those of the workspace. The planner is ready to write

@@ -19,6 +19,7 @@ struct AttentionExtent {
   std::int64_t num_partial_rows = 0;
   std::int64_t num_kv_entries = 0;  // page ids; ragged: tokens
   std::int64_t batch_size = 0;
+  std::int64_t num_copied_tokens = 0;  // of which K and V are copied before attention
 };
 
 struct ReservedAttention {

@@ -15,11 +15,11 @@ namespace {
 
 AttentionTargetChoice ask_cpu(const kernels::AttentionConfig& wanted) {
   const kernels::AttentionConfig config = cpu::attention_config(wanted);
-  return {.config = config, .tile = cpu::attention_tile(config)};
+  return {.config = config, .tile = cpu::attention_tile(config), .few = {}, .copy_cost = {}};
 }
 
 AttentionTargetChoice ask(Device device, const AttentionShape& shape,
-                          const AttentionPlanOptions& options, PackedRows rows) {
+                          const AttentionPlanOptions& options, PackedRows rows, bool copies_kv) {
   const AttentionVariant* variant = options.variant ? &*options.variant : nullptr;
   const kernels::AttentionConfig wanted{
       .q_dtype = check::to_kernel(shape.q_dtype),
@@ -39,11 +39,12 @@ AttentionTargetChoice ask(Device device, const AttentionShape& shape,
                                     .mean_packed_rows = rows.mean,
                                     .max_packed_rows = rows.max,
                                     .mean_long_rows = rows.mean_long,
+                                    .copies_kv = copies_kv,
                                     .group_size = shape.num_qo_heads / shape.num_kv_heads,
                                     .page_size = shape.page_size,
                                     .fixed_split_size = split_size(options)},
                                    variant);
-        choice = {target.config, target.tile, target.few};
+        choice = {target.config, target.tile, target.few, target.copy_cost};
       });
   return choice;
 }
@@ -87,21 +88,22 @@ double mean_long_rows(const AttentionLengths& lengths, int group_size) {
 }
 
 AttentionTargetChoice AttentionTargets::choose(Device device, const AttentionShape& shape,
-                                               const AttentionPlanOptions& options,
-                                               PackedRows rows) {
+                                               const AttentionPlanOptions& options, PackedRows rows,
+                                               bool copies_kv) {
   if (options.batch_invariant) rows = {.mean = kBatchInvariantRows, .max = kBatchInvariantRows};
-  if (device.is_cpu()) return ask(device, shape, options, rows);
+  if (device.is_cpu()) return ask(device, shape, options, rows, copies_kv);
   if constexpr (QUIRE_WITH_CUDA) {
     rows = {cuda::rows_class(rows.mean), cuda::rows_class(rows.max),
             rows.mean_long > 0 ? cuda::rows_class(rows.mean_long) : 0};
   }
-  if (options.variant) return ask(device, shape, options, rows);
-  const Key key{shape, rows, split_size(options), env::get("QUIRE_FORCE_KERNEL").value_or("")};
+  if (options.variant) return ask(device, shape, options, rows, copies_kv);
+  const Key key{shape, rows, split_size(options), copies_kv,
+                env::get("QUIRE_FORCE_KERNEL").value_or("")};
   for (const Entry& entry : entries_) {
     if (entry.key == key) return entry.choice;
   }
   Entry& entry = entries_[oldest_];
-  entry = {key, ask(device, shape, options, rows)};
+  entry = {key, ask(device, shape, options, rows, copies_kv)};
   oldest_ = (oldest_ + 1) % entries_.size();
   return entry.choice;
 }

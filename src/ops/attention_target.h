@@ -8,6 +8,7 @@
 #include "attention/attention_types.h"
 #include "ops/attention_lengths.h"
 #include "plan/attention.h"
+#include "plan/kv_copy.h"
 #include "quire/attention.h"
 
 namespace quire {
@@ -16,6 +17,7 @@ struct AttentionTargetChoice {
   kernels::AttentionConfig config;
   plan::AttentionTile tile;
   kernels::AttentionConfig few;  // of the kernel that tile.few describes
+  plan::KvCopyCost copy_cost;    // where prompts may gain by a copy of K and V
 };
 
 // Rows of q times heads of a group; the mean over requests with rows. 0 without any. In a cascade
@@ -33,15 +35,18 @@ double mean_long_rows(const AttentionLengths& lengths, int group_size);
 // and look-ups.
 class AttentionTargets {
  public:
-  // Compiles what is missing. Throws as BatchAttention::plan does for what has no kernel.
+  // Compiles what is missing. copies_kv: for prompts that read a copy of K and V, where an answer
+  // without had a copy_cost. Throws as BatchAttention::plan does for what has no kernel.
   AttentionTargetChoice choose(Device device, const AttentionShape& shape,
-                               const AttentionPlanOptions& options, PackedRows rows);
+                               const AttentionPlanOptions& options, PackedRows rows,
+                               bool copies_kv = false);
 
  private:
   struct Key {
     AttentionShape shape;
     PackedRows rows = {.mean = -1};
     int fixed_split_size = 0;
+    bool copies_kv = false;
     std::string forced_kernel;
     bool operator==(const Key&) const = default;
   };

@@ -5,6 +5,7 @@
 
 #include "attention/line_plan.h"
 #include "plan/limits.h"
+#include "plan/row_tiles.h"
 
 namespace quire::plan {
 namespace {
@@ -20,18 +21,13 @@ struct Work {
   double few = 0, many = 0;  // tokens of K and V, of one KV head, for each tile anew
 };
 
-double visible(const AttentionProblem& problem, std::int32_t qo_len, std::int32_t kv_len) {
-  const double tokens = problem.causal ? kv_len - 0.5 * (qo_len - 1) : kv_len;
-  return problem.window_left < 0 ? tokens : std::min(tokens, problem.window_left + 1.0);
-}
-
 // Requests of up to most_few rows, and the others in tiles of tile_q, each with `start` tokens
 // more.
 Work work_of(const AttentionProblem& problem, std::int64_t most_few, int tile_q, int start) {
   Work work;
   for (std::size_t r = 0; r < problem.qo_lens.size(); ++r) {
     const std::int64_t rows = std::int64_t{problem.qo_lens[r]} * problem.group_size;
-    const double tokens = visible(problem, problem.qo_lens[r], problem.kv_lens[r]);
+    const double tokens = mean_visible_tokens(problem, problem.qo_lens[r], problem.kv_lens[r]);
     if (rows > most_few) {
       work.many += (tokens + start) * static_cast<double>((rows + tile_q - 1) / tile_q);
     } else if (rows > 0) {
@@ -50,6 +46,13 @@ bool mixing_pays(const AttentionProblem& problem) {
   return few > kSmallestFewShare * all && work.many > kSmallestManyShare * all;
 }
 
+double few_share(const AttentionProblem& problem, const AttentionTile& tile) {
+  if (tile.few.tile_q < problem.group_size || tile.few.two != TwoKernels::at_once) return 0;
+  const Work work = work_of(problem, tile.few.tile_q, tile.tile_q, tile.few.many_start);
+  const double few = work.few * tile.few.token_cost;
+  return few == 0 ? 0 : few / (few + work.many);
+}
+
 bool MixedPlan::choose(const AttentionProblem& problem, const AttentionTile& tile) {
   if (tile.few.tile_q < problem.group_size || tile.num_workers < 2) return false;
   const std::int64_t most_few = tile.few.tile_q;
@@ -64,8 +67,7 @@ bool MixedPlan::choose(const AttentionProblem& problem, const AttentionTile& til
   num_many_workers_ = num_few_workers_ = tile.num_workers;
   const bool at_once = tile.few.two == TwoKernels::at_once;
   if (at_once) {
-    const double few = work.few * tile.few.token_cost;
-    const double share = std::min(few / (few + work.many), tile.few.most_workers);
+    const double share = std::min(few_share(problem, tile), tile.few.most_workers);
     const auto workers = static_cast<int>(std::lround(share * tile.num_workers));
     num_few_workers_ = std::clamp(workers, 1, tile.num_workers - 1);
   }

@@ -14,6 +14,9 @@ namespace quire::plan {
 // Whether single tokens and longer requests both have enough work for that to pay.
 bool mixing_pays(const AttentionProblem& problem);
 
+// The single tokens' share of the work of a batch that two kernels do at once; 0 where they do not.
+double few_share(const AttentionProblem& problem, const AttentionTile& tile);
+
 class MixedPlan {
  public:
   // Parts the batch and the workers, where there is tile.few and requests of both kinds.

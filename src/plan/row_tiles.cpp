@@ -26,6 +26,12 @@ TokenRange visible_tokens(const AttentionProblem& problem, std::int32_t request,
   return {static_cast<std::int32_t>(begin), static_cast<std::int32_t>(end)};
 }
 
+double mean_visible_tokens(const AttentionProblem& problem, std::int32_t qo_len,
+                           std::int32_t kv_len) {
+  const double tokens = problem.causal ? kv_len - 0.5 * (qo_len - 1) : kv_len;
+  return problem.window_left < 0 ? tokens : std::min(tokens, problem.window_left + 1.0);
+}
+
 void row_tiles(const AttentionProblem& problem, const AttentionTile& tile,
                std::vector<RowTile>& tiles) {
   std::int64_t count = 0;

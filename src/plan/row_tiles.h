@@ -38,6 +38,10 @@ void row_tiles(const AttentionProblem& problem, const AttentionTile& tile,
 TokenRange visible_tokens(const AttentionProblem& problem, std::int32_t request,
                           std::int32_t q_begin, std::int32_t num_rows);
 
+// Of a row of a request that is no group, by the balance hints.
+double mean_visible_tokens(const AttentionProblem& problem, std::int32_t qo_len,
+                           std::int32_t kv_len);
+
 // Steps of tile_kv tokens, counted from `part.begin`, that a kernel takes for the visible tokens.
 std::int64_t visible_steps(TokenRange part, TokenRange visible, int tile_kv);
 

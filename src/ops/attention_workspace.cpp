@@ -1,0 +1,44 @@
+// Bytes of workspace, without planning on a device.
+#include "ops/attention_plan.h"
+#include "quire/attention.h"
+
+namespace quire {
+
+std::size_t attention_workspace_bytes(Device device, const AttentionShape& shape,
+                                      const TensorView& qo_indptr, const PageTable& table,
+                                      const AttentionPlanOptions& options) {
+  PlanningContext context{.device = device};
+  PlannedAttention planned;
+  plan_paged(context, shape, qo_indptr, table, options, planned);
+  return workspace_of(planned.extent, shape).bytes;
+}
+
+std::size_t attention_workspace_bytes(Device device, const AttentionShape& shape,
+                                      const TensorView& qo_indptr, const TensorView& kv_indptr,
+                                      const AttentionPlanOptions& options) {
+  PlanningContext context{.device = device};
+  PlannedAttention planned;
+  plan_ragged(context, shape, qo_indptr, kv_indptr, options, planned);
+  return workspace_of(planned.extent, shape).bytes;
+}
+
+std::size_t attention_workspace_bytes(Device device, const AttentionShape& shape,
+                                      std::span<const CascadeLevel> levels,
+                                      const AttentionPlanOptions& options) {
+  if (levels.size() == 1) {
+    return attention_workspace_bytes(device, shape, levels[0].qo_indptr, levels[0].table, options);
+  }
+  PlanningContext context{.device = device};
+  PlannedAttention planned;
+  plan_cascade(context, shape, levels, options, planned);
+  return workspace_of(planned.extent, shape).bytes;
+}
+
+std::size_t attention_workspace_bytes(Device device, const AttentionShape& shape,
+                                      const AttentionReservation& reservation,
+                                      const AttentionPlanOptions& options) {
+  PlanningContext context{.device = device};
+  return workspace_of(make_reservation(context, shape, reservation, options).extent, shape).bytes;
+}
+
+}  // namespace quire
