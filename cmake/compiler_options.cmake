@@ -5,8 +5,9 @@ target_compile_options(quire_options INTERFACE -Wall -Wextra -Wshadow=local
   $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)  # GCC 12 warns inside std::string's operator+
 if(QUIRE_SANITIZE)
   string(REPLACE "undefined" "undefined,float-cast-overflow" _sanitize "${QUIRE_SANITIZE}")
+  # For all targets but those with QUIRE_AS_RELEASED, which the compiler cache has already.
   target_compile_options(quire_options INTERFACE
-    -fsanitize=${_sanitize} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
+    "$<$<NOT:$<BOOL:$<TARGET_PROPERTY:QUIRE_AS_RELEASED>>>:-O1;-g1;-UNDEBUG;-fsanitize=${_sanitize};-fno-sanitize-recover=all;-fno-omit-frame-pointer>")
   target_link_options(quire_options INTERFACE -fsanitize=${_sanitize})
 endif()
 find_program(CCACHE_PROGRAM ccache)
