@@ -46,17 +46,18 @@ inline void prefix_sums(T* sums, int count, u8* smem, const Share& share) {
   tile::sync_block();
 }
 
-template <AttentionPlanConfig c>
-inline i64 block_max(i64 x, u8* smem) {
-  i64* largest = reinterpret_cast<i64*>(smem);
+// join(x, y) of all threads' x.
+template <AttentionPlanConfig c, class Join>
+inline i64 block_joined(i64 x, u8* smem, const Join& join) {
+  i64* joined = reinterpret_cast<i64*>(smem);
   const int thread = tile::thread_index();
-  largest[thread] = x;
+  joined[thread] = x;
   tile::sync_block();
   for (int half = c.threads / 2; half > 0; half /= 2) {
-    if (thread < half) largest[thread] = tile::max_of(largest[thread], largest[thread + half]);
+    if (thread < half) joined[thread] = join(joined[thread], joined[thread + half]);
     tile::sync_block();
   }
-  const i64 result = largest[0];
+  const i64 result = joined[0];
   tile::sync_block();
   return result;
 }
@@ -104,7 +105,7 @@ struct DevicePlan {
                    [&](int r) { return line_share(p.line, tile_of(r)); });
   }
 
-  // Boundaries that do not cut; returns the cost of the busiest worker.
+  // Boundaries that do not cut; returns what that costs.
   i64 place_starts() const {
     const i64 total = head().cost * p.line.num_kv_heads;
     const int active = line_workers(p.line.num_workers, p.line.num_kv_heads);
@@ -116,11 +117,28 @@ struct DevicePlan {
     for_each(p.line.num_workers + 1, [&](int w) {
       const LineStart mine = total == 0 ? LineStart{} : start(w);
       p.worker_indptr[w] = mine.item;
-      if (w > 0 && total > 0) {
-        longest = tile::max_of(longest, mine.position - start(w - 1).position);
-      }
+      if (w == 0) return;
+      const i64 load = total == 0 ? 0 : mine.position - start(w - 1).position;
+      p.loads[w - 1] = load;
+      longest = tile::max_of(longest, load);
     });
-    return block_max<c>(longest, smem);
+    longest = block_joined<c>(longest, smem, [](i64 a, i64 b) { return tile::max_of(a, b); });
+    i64 missing = 0;
+    for_each(p.line.num_workers, [&](int w) {
+      if (is_among_busiest(w)) missing += longest - p.loads[w];
+    });
+    missing = block_joined<c>(missing, smem, [](i64 a, i64 b) { return a + b; });
+    return line_uncut_cost(p.line, head(), missing);
+  }
+
+  // Of memory_workers.
+  bool is_among_busiest(int worker) const {
+    const i64 load = p.loads[worker];
+    int busier = 0;
+    for (int w = 0; w < p.line.num_workers; ++w) {
+      busier += p.loads[w] > load || (p.loads[w] == load && w < worker);
+    }
+    return busier < p.line.memory_workers;
   }
 
   void place_cuts() const {
@@ -277,9 +295,9 @@ inline void attention_plan(const AttentionPlanParams& p) {
   const DevicePlan<c> plan{p, tile::shared_memory()};
   plan.read_lengths();
   plan.sum_requests();
-  const i64 longest = plan.place_starts();
+  const i64 uncut_cost = plan.place_starts();
   const bool cut = p.line.cuts == LineCuts::anywhere && plan.head().tiles > 0 &&
-                   line_cut_pays(p.line, plan.head(), longest);
+                   line_cut_pays(p.line, plan.head(), uncut_cost);
   LineCutSums cuts{};
   if (cut) {
     plan.place_cuts();

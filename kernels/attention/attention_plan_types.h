@@ -45,6 +45,7 @@ struct AttentionPlanParams {
 
   // Scratch.
   LineSums* sums;         // [max_batch_size + 1]
+  i64* loads;             // [num_workers], without cuts
   LineCut* cuts;          // [num_workers + 1]
   LineCutSums* cut_sums;  // [num_workers + 1], each boundary included
   i32* first_cuts;        // [num_workers + 1] boundaries that are a tile's first

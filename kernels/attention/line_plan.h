@@ -19,6 +19,8 @@ struct LineProblem {
   i32 batch_size;
   i32 group_size, num_kv_heads;
   i32 num_workers;
+  i32 memory_workers;  // so many, of all, keep the memory busy; all: it never is
+  i32 cut_cost;        // what a plan with cuts takes longer, in tokens, beside its partial results
   i32 tile_kv;
   i32 window_left;       // hint
   i32 fixed_split_size;  // of LineCuts::fixed
@@ -240,15 +242,21 @@ constexpr LineCut line_cut(const LineProblem& p, const LineSums* sums, const Lin
           step < kSmallestLineSteps ? 0 : step};
 }
 
-// Whether cutting is worth its partial results and their merge: 3 % at least. `longest`: the cost
-// of the busiest worker without.
-constexpr bool line_cut_pays(const LineProblem& p, const LineSums& head, i64 longest) {
+// What a plan without cuts takes, as the load of a worker of one in which all have the same.
+// Workers share the memory, so that those with more tokens than others catch up while enough of
+// them are left to keep it busy: it is as if the memory_workers busiest had all the longest load.
+// missing: the sum of what they have less than that.
+constexpr i64 line_uncut_cost(const LineProblem& p, const LineSums& head, i64 missing) {
+  return (head.cost * p.num_kv_heads + missing) / p.num_workers;
+}
+
+// Whether cutting is worth its partial results and their merge: 3 % at least.
+constexpr bool line_cut_pays(const LineProblem& p, const LineSums& head, i64 uncut_cost) {
   const i64 total = head.cost * p.num_kv_heads;
   const i64 share = total / line_cut_workers(p, head);
   const i64 rows = head.tiles == 0 ? 0 : head.rows / head.tiles;
-  const i64 with_cuts = share + line_item_cost(p) + p.tile_kv + 2 * rows +
-                        merge_start_cost(p.tile_kv, p.merges_itself);
-  return 100 * with_cuts < 97 * longest;
+  const i64 with_cuts = share + p.cut_cost + p.tile_kv + 2 * rows;
+  return 100 * with_cuts < 97 * uncut_cost;
 }
 
 // All of a tile. -1 parts: of a length that does not fit, its rows become NaN.

@@ -49,13 +49,16 @@ AttentionTarget target_of(int device_index, const AttentionConfig& config,
   if (demand.copies_kv) get_kernel(copy_kv_spec(demand.shape), device_index);
   const int token_bytes =
       (config.head_dim_qk + config.head_dim_vo) * kernels::size_bytes(config.kv_dtype);
+  const int num_workers = limits.num_sms * max_blocks_per_sm(kernel);
   return {.config = config,
-          .tile = {.num_workers = limits.num_sms * max_blocks_per_sm(kernel),
+          .tile = {.num_workers = num_workers,
                    .tile_q = attention_tile_rows(config, demand.group_size),
                    .tile_kv = config.tile_kv,
                    .cached_tokens =
                        static_cast<std::int64_t>(limits.l2_bytes * kCacheShare) / token_bytes,
-                   .merges_itself = merges_itself},
+                   .merges_itself = merges_itself,
+                   .memory_workers = static_cast<int>(decode_memory_share(config) * num_workers),
+                   .cut_cost = decode_cut_cost(config)},
           .few = {},
           .copy_cost = copy_cost(config)};
 }

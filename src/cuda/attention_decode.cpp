@@ -81,4 +81,23 @@ kernels::AttentionDecodeParams decode_params(const AttentionConfig& config,
   return decode;
 }
 
+// Fitted on an H100 to batches of 32 to 192 tiles of 512 to 4,096 tokens: docs/kernels/
+// attention_decode.md. More rows, and tokens of 8 bits, take a worker longer than reading; rows
+// that are gathered come later than boxes.
+double decode_memory_share(const kernels::AttentionConfig& config) {
+  if (config.kernel != kernels::AttentionKernel::decode) return 1;
+  const bool small_fp8 = kernels::is_fp8(config.kv_dtype) && config.head_dim_vo < 128;
+  if (config.tile_q > 16 || small_fp8) return 0.85;
+  if (!config.boxes) return 0.6;
+  return config.tile_q > 8 || kernels::is_fp8(config.kv_dtype) ? 0.52 : 0.35;
+}
+
+int decode_cut_cost(const kernels::AttentionConfig& config) {
+  if (config.kernel != kernels::AttentionKernel::decode) return 0;
+  constexpr int kTokens = 120, kBytes = 512;  // tokens of so many bytes
+  const int bytes =
+      (config.head_dim_qk + config.head_dim_vo) * kernels::size_bytes(config.kv_dtype);
+  return kTokens * kBytes / bytes * (config.tile_q > 16 ? 3 : 2) / 2;
+}
+
 }  // namespace quire::cuda

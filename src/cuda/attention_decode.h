@@ -14,4 +14,9 @@ kernels::AttentionDecodeParams decode_params(const kernels::AttentionConfig& con
                                              const kernels::AttentionParams& params,
                                              std::int64_t l2_bytes, bool beside);
 
+// Of the workers of a decode kernel, the share that keeps the memory busy, and what cutting tiles
+// takes longer, in tokens. 1 and 0 for other kernels.
+double decode_memory_share(const kernels::AttentionConfig& config);
+int decode_cut_cost(const kernels::AttentionConfig& config);
+
 }  // namespace quire::cuda

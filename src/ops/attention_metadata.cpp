@@ -15,7 +15,7 @@ struct AttentionMetadata::Offsets {
   std::size_t worker_indptr, merge_count, qo_indptr, kv_indptr, kv_lens, copy_indptr, items,
       counters, merges, kv_indices;
   std::size_t upload_bytes;  // all above
-  std::size_t first_bad, sums, cuts, cut_sums, first_cuts, bytes;
+  std::size_t first_bad, sums, loads, cuts, cut_sums, first_cuts, bytes;
 };
 
 namespace {
@@ -67,6 +67,7 @@ Offsets offsets_of(const PlannedAttention& planned) {
   if (planned.reserved) {  // for plans that the device makes
     offsets.first_bad = layout.add<std::int32_t>(1);
     offsets.sums = layout.add<kernels::LineSums>(extent.batch_size + 1);
+    offsets.loads = layout.add<std::int64_t>(workers);
     offsets.cuts = layout.add<kernels::LineCut>(workers + 1);
     offsets.cut_sums = layout.add<kernels::LineCutSums>(workers + 1);
     offsets.first_cuts = layout.add<std::int32_t>(workers + 1);
@@ -253,6 +254,7 @@ kernels::AttentionPlanParams AttentionMetadata::device_plan(const PlannedAttenti
       .kv_lens = at<kernels::i32>(base, o.kv_lens),
       .first_bad = at<kernels::i32>(base, o.first_bad),
       .sums = at<kernels::LineSums>(base, o.sums),
+      .loads = at<kernels::i64>(base, o.loads),
       .cuts = at<kernels::LineCut>(base, o.cuts),
       .cut_sums = at<kernels::LineCutSums>(base, o.cut_sums),
       .first_cuts = at<kernels::i32>(base, o.first_cuts),

@@ -57,6 +57,10 @@ struct AttentionTile {
   // The kernel joins the parts of split tiles, and writes rows without KV: these are items too, and
   // there are no MergeItems.
   bool merges_itself = false;
+  // Of the workers of a kernel that waits for memory, how many keep it busy; 0: all.
+  int memory_workers = 0;
+  int cut_cost =
+      0;  // what splitting tiles takes longer, in tokens; 0: an item's start and a merge's
   // In batches of prompts and single tokens both kernels may run, each with workers of its own.
   FewRowsTile few = {};
 };

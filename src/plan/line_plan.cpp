@@ -1,7 +1,9 @@
 #include "plan/line_plan.h"
 
 #include <algorithm>
+#include <functional>
 #include <limits>
+#include <numeric>
 
 #include "plan/limits.h"
 
@@ -26,15 +28,21 @@ LineTile tile_of(const kernels::LineProblem& line, const AttentionProblem& probl
 }  // namespace
 
 kernels::LineProblem line_problem(const AttentionProblem& problem, const AttentionTile& tile) {
-  return {.batch_size = static_cast<std::int32_t>(problem.qo_lens.size()),
-          .group_size = problem.group_size,
-          .num_kv_heads = problem.num_kv_heads,
-          .num_workers = tile.num_workers,
-          .tile_kv = tile.tile_kv,
-          .window_left = problem.window_left,
-          .fixed_split_size = problem.fixed_split_size,
-          .cuts = cuts_of(problem),
-          .merges_itself = tile.merges_itself};
+  const auto or_else = [](int given, int other) { return given > 0 ? given : other; };
+  const int start_costs = kernels::item_start_cost(tile.tile_kv, tile.merges_itself) +
+                          kernels::merge_start_cost(tile.tile_kv, tile.merges_itself);
+  return {
+      .batch_size = static_cast<std::int32_t>(problem.qo_lens.size()),
+      .group_size = problem.group_size,
+      .num_kv_heads = problem.num_kv_heads,
+      .num_workers = tile.num_workers,
+      .memory_workers = std::min(or_else(tile.memory_workers, tile.num_workers), tile.num_workers),
+      .cut_cost = or_else(tile.cut_cost, start_costs),
+      .tile_kv = tile.tile_kv,
+      .window_left = problem.window_left,
+      .fixed_split_size = problem.fixed_split_size,
+      .cuts = cuts_of(problem),
+      .merges_itself = tile.merges_itself};
 }
 
 bool LinePlan::serves(const AttentionProblem& problem, const AttentionTile& tile) {
@@ -48,9 +56,9 @@ AttentionPlanSize LinePlan::prepare(const AttentionProblem& problem, const Atten
   add_requests(problem);
   const LineSums& head = sums_.back();
   const std::int64_t heads = problem.num_kv_heads;
-  const std::int64_t longest = place_starts(problem);
+  const std::int64_t uncut_cost = place_starts(problem);
   is_cut_ =
-      line_.cuts == LineCuts::anywhere && head.tiles > 0 && line_cut_pays(line_, head, longest);
+      line_.cuts == LineCuts::anywhere && head.tiles > 0 && line_cut_pays(line_, head, uncut_cost);
   AttentionPlanSize size{.num_items = head.parts * heads,
                          .num_merges = head.merges * heads,
                          .num_partial_rows = head.partial_rows * heads};
@@ -82,24 +90,30 @@ void LinePlan::add_requests(const AttentionProblem& problem) {
   sums_.back() = sums;
 }
 
-// Boundaries that do not cut; returns the cost of the busiest worker.
+// Boundaries that do not cut; returns what that costs.
 std::int64_t LinePlan::place_starts(const AttentionProblem& problem) {
   worker_indptr_.assign(static_cast<std::size_t>(line_.num_workers) + 1, 0);
+  loads_.clear();
   const LineSums& head = sums_.back();
   if (head.tiles == 0) return 0;
   const std::int64_t total = head.cost * line_.num_kv_heads;
   const std::int32_t active = kernels::line_workers(line_.num_workers, line_.num_kv_heads);
-  std::int64_t longest = 0, previous = 0;
+  std::int64_t previous = 0;
   for (std::int32_t w = 1; w <= line_.num_workers; ++w) {
     const kernels::LinePlace place =
         line_place(line_, sums_.data(), kernels::line_boundary(total, active, w));
     const kernels::LineStart start =
         line_start(line_, sums_.data(), tile_of(line_, problem, place.request), place);
     worker_indptr_[static_cast<std::size_t>(w)] = start.item;
-    longest = std::max<std::int64_t>(longest, start.position - previous);
+    loads_.push_back(start.position - previous);
     previous = start.position;
   }
-  return longest;
+  const auto busiest = loads_.begin() + line_.memory_workers;
+  std::nth_element(loads_.begin(), busiest - 1, loads_.end(), std::greater<>{});
+  const std::int64_t longest = *std::max_element(loads_.begin(), busiest);
+  const std::int64_t missing =
+      line_.memory_workers * longest - std::accumulate(loads_.begin(), busiest, std::int64_t{0});
+  return line_uncut_cost(line_, head, missing);
 }
 
 void LinePlan::place_cuts(const AttentionProblem& problem) {

@@ -39,6 +39,7 @@ class LinePlan {
   std::vector<kernels::LineSums> sums_;      // [batch + 1]
   std::vector<kernels::WorkItem> whole_;     // [tiles], of head 0, not cut
   std::vector<std::int32_t> worker_indptr_;  // [num_workers + 1]
+  std::vector<std::int64_t> loads_;          // [num_workers], without cuts
   std::vector<kernels::LineCut> cuts_;       // [num_workers + 1], when is_cut_
   kernels::LineCutSums cut_sums_{};
   bool is_cut_ = false;

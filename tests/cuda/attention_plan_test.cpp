@@ -97,6 +97,7 @@ DevicePlan plan_on_device(const Case& c, const Lens* page_indptr = nullptr, int 
   const DeviceArray<std::int32_t> indptr(c.tile.num_workers + 1), count(1), qo_indptr(batch + 2),
       kv_indptr(batch + 2), kv_lens(batch + 1), first_bad(1), first_cuts(c.tile.num_workers + 1);
   const DeviceArray<kernels::LineSums> sums(batch + 2);
+  const DeviceArray<kernels::i64> loads(c.tile.num_workers);
   const DeviceArray<kernels::LineCut> cuts(c.tile.num_workers + 1);
   const DeviceArray<kernels::LineCutSums> cut_sums(c.tile.num_workers + 1);
   const Buffer seq_lens = upload(c.kv_lens);
@@ -124,6 +125,7 @@ DevicePlan plan_on_device(const Case& c, const Lens* page_indptr = nullptr, int 
        .kv_lens = kv_lens.data(),
        .first_bad = first_bad.data(),
        .sums = sums.data(),
+       .loads = loads.data(),
        .cuts = cuts.data(),
        .cut_sums = cut_sums.data(),
        .first_cuts = first_cuts.data()},
@@ -165,7 +167,9 @@ Case any_case(std::mt19937& random) {
          .tile = {.num_workers = pick({1, 2, 7, 132, 600}),
                   .tile_q = pick({16, 64}),
                   .tile_kv = pick({8, 16, 64}),
-                  .merges_itself = pick({0, 1}) == 1},
+                  .merges_itself = pick({0, 1}) == 1,
+                  .memory_workers = pick({0, 0, 1, 45}),
+                  .cut_cost = pick({0, 0, 1, 300})},
          .kv_lens = {}};
   const int batch = pick({0, 1, 2, 9, 40, 700});
   const int longest = pick({5, 80, kMaxPages * kPageSize, kMaxPages * kPageSize});
@@ -178,7 +182,7 @@ Case any_case(std::mt19937& random) {
 TEST_F(AttentionPlanOnDevice, MakesTheListsOfTheHost) {
   std::mt19937 random(7);
   int cut = 0, whole = 0;
-  for (int i = 0; i < 200; ++i) {
+  for (int i = 0; i < 300; ++i) {
     const Case c = any_case(random);
     SCOPED_TRACE(i);
     const Lens qo_lens(c.kv_lens.size(), c.qo_len);

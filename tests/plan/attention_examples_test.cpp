@@ -64,6 +64,22 @@ TEST(AttentionPlan, DoesNotSplitWhatIsEvenAlready) {
   EXPECT_TRUE(plan.merges.empty());
 }
 
+// Half of the workers read as fast as all.
+TEST(AttentionPlan, DoesNotSplitWhereWholeTilesKeepTheMemoryBusy) {
+  AttentionTile tile{.num_workers = 132, .tile_q = 8, .tile_kv = 16, .merges_itself = true};
+  const auto is_split = [&](std::size_t batch, std::int32_t kv_len) {
+    const std::vector<std::int32_t> qo_lens(batch, 1), kv_lens(batch, kv_len);
+    return plan_of(qo_lens, kv_lens, tile, {.group_size = 8, .num_kv_heads = 4}).num_partial_rows >
+           0;
+  };
+  EXPECT_TRUE(is_split(16, 512) && is_split(20, 1024) && is_split(40, 2048));
+  tile.memory_workers = 44;
+  EXPECT_FALSE(is_split(16, 512) || is_split(20, 1024) || is_split(16, 8192));
+  EXPECT_TRUE(is_split(8, 4096));  // 32 tiles
+  EXPECT_TRUE(is_split(1, 8192));
+  EXPECT_TRUE(is_split(40, 4096));  // 132 tiles, and then 28 alone
+}
+
 TEST(AttentionPlan, WorkspaceGrowsWithTheWorkAndNotWithTheBatch) {
   // One long request needs the workspace; short ones beside it need none.
   std::vector<std::int32_t> kv_lens{65536};
