@@ -48,7 +48,7 @@ struct AttentionPlanOptions {
   // their K and V to one piece, as the type of q, which attention then reads faster: in this many
   // bytes at most, of the workspace or of memory that plan() takes for it. 0: never, as after
   // reserve(), for batch_invariant and in cascades. Results are the same up to rounding.
-  std::int64_t max_copy_bytes = std::int64_t{128} << 20;
+  std::int64_t max_copy_bytes = std::int64_t{256} << 20;
   // Makes a kernel of its own, compiled here. Its values are given to each run.
   std::optional<AttentionVariant> variant = {};
 };

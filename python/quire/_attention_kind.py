@@ -49,7 +49,7 @@ def kind_values(
     disable_split_kv: bool = False,
     batch_invariant: bool = False,
     checked: bool = False,
-    max_copy_bytes: int = 128 << 20,
+    max_copy_bytes: int = 256 << 20,
     variant: Optional[AttentionVariant] = None,
 ) -> KindValues:
     """Defaults filled in."""

@@ -173,7 +173,7 @@ class BatchAttention:
         disable_split_kv: bool = False,
         batch_invariant: bool = False,
         checked: bool = False,
-        max_copy_bytes: int = 128 << 20,
+        max_copy_bytes: int = 256 << 20,
         variant: Optional[AttentionVariant] = None,
         dry_run: bool = False,
         stream: Optional[int] = None,
