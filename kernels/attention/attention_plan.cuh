@@ -124,21 +124,21 @@ struct DevicePlan {
     });
     longest = block_joined<c>(longest, smem, [](i64 a, i64 b) { return tile::max_of(a, b); });
     i64 missing = 0;
+    const int num_busiest = line_memory_workers(p.line, head());
     for_each(p.line.num_workers, [&](int w) {
-      if (is_among_busiest(w)) missing += longest - p.loads[w];
+      if (is_among_busiest(w, num_busiest)) missing += longest - p.loads[w];
     });
     missing = block_joined<c>(missing, smem, [](i64 a, i64 b) { return a + b; });
     return line_uncut_cost(p.line, head(), missing);
   }
 
-  // Of memory_workers.
-  bool is_among_busiest(int worker) const {
+  bool is_among_busiest(int worker, int num_busiest) const {
     const i64 load = p.loads[worker];
     int busier = 0;
     for (int w = 0; w < p.line.num_workers; ++w) {
       busier += p.loads[w] > load || (p.loads[w] == load && w < worker);
     }
-    return busier < p.line.memory_workers;
+    return busier < num_busiest;
   }
 
   void place_cuts() const {

@@ -242,10 +242,17 @@ constexpr LineCut line_cut(const LineProblem& p, const LineSums* sums, const Lin
           step < kSmallestLineSteps ? 0 : step};
 }
 
+// Of few tiles a worker. Of many a cut is cheap, and it keeps the heads of the same tokens
+// together.
+constexpr i32 line_memory_workers(const LineProblem& p, const LineSums& head) {
+  const i64 tiles = static_cast<i64>(head.tiles) * p.num_kv_heads;
+  return tiles > 2 * static_cast<i64>(p.num_workers) ? p.num_workers : p.memory_workers;
+}
+
 // What a plan without cuts takes, as the load of a worker of one in which all have the same.
 // Workers share the memory, so that those with more tokens than others catch up while enough of
-// them are left to keep it busy: it is as if the memory_workers busiest had all the longest load.
-// missing: the sum of what they have less than that.
+// them are left to keep it busy: it is as if the line_memory_workers busiest had all the longest
+// load. missing: the sum of what they have less than that.
 constexpr i64 line_uncut_cost(const LineProblem& p, const LineSums& head, i64 missing) {
   return (head.cost * p.num_kv_heads + missing) / p.num_workers;
 }

@@ -108,11 +108,12 @@ std::int64_t LinePlan::place_starts(const AttentionProblem& problem) {
     loads_.push_back(start.position - previous);
     previous = start.position;
   }
-  const auto busiest = loads_.begin() + line_.memory_workers;
+  const std::int32_t num_busiest = line_memory_workers(line_, head);
+  const auto busiest = loads_.begin() + num_busiest;
   std::nth_element(loads_.begin(), busiest - 1, loads_.end(), std::greater<>{});
   const std::int64_t longest = *std::max_element(loads_.begin(), busiest);
   const std::int64_t missing =
-      line_.memory_workers * longest - std::accumulate(loads_.begin(), busiest, std::int64_t{0});
+      num_busiest * longest - std::accumulate(loads_.begin(), busiest, std::int64_t{0});
   return line_uncut_cost(line_, head, missing);
 }
 

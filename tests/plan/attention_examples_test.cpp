@@ -78,6 +78,8 @@ TEST(AttentionPlan, DoesNotSplitWhereWholeTilesKeepTheMemoryBusy) {
   EXPECT_TRUE(is_split(8, 4096));  // 32 tiles
   EXPECT_TRUE(is_split(1, 8192));
   EXPECT_TRUE(is_split(40, 4096));  // 132 tiles, and then 28 alone
+  EXPECT_FALSE(is_split(66, 4096));
+  EXPECT_TRUE(is_split(67, 4096));  // 268: more than two a worker
 }
 
 TEST(AttentionPlan, WorkspaceGrowsWithTheWorkAndNotWithTheBatch) {
