@@ -257,13 +257,15 @@ constexpr i64 line_uncut_cost(const LineProblem& p, const LineSums& head, i64 mi
   return (head.cost * p.num_kv_heads + missing) / p.num_workers;
 }
 
-// Whether cutting is worth its partial results and their merge: 1 % at least.
+// Whether cutting is worth its partial results and their merge: 3 % at least, 1 % where the
+// estimate knows of the memory.
 constexpr bool line_cut_pays(const LineProblem& p, const LineSums& head, i64 uncut_cost) {
   const i64 total = head.cost * p.num_kv_heads;
   const i64 share = total / line_cut_workers(p, head);
   const i64 rows = head.tiles == 0 ? 0 : head.rows / head.tiles;
   const i64 with_cuts = share + p.cut_cost + p.tile_kv + 2 * rows;
-  return 100 * with_cuts < 99 * uncut_cost;
+  const i64 percent = line_memory_workers(p, head) < p.num_workers ? 99 : 97;
+  return 100 * with_cuts < percent * uncut_cost;
 }
 
 // All of a tile. -1 parts: of a length that does not fit, its rows become NaN.
