@@ -12,7 +12,7 @@
 #include "support/test_device.h"
 
 // Sanitizers have allocators of their own, which must see every call.
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !QUIRE_SANITIZED
 
 namespace {
 
