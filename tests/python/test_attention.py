@@ -192,6 +192,7 @@ BAD_PLANS = [
     ({"kv_layout": "HDN"}, ValueError, "kv_layout"),
     ({"q_dtype": "int32"}, (TypeError, NotImplementedError), "q_dtype"),
     ({"q_dtype": "float7"}, TypeError, "dtype: got float7"),
+    ({"max_copy_bytes": -1}, ValueError, "max_copy_bytes: got -1, expected 0 or more"),
 ]
 
 
