@@ -139,6 +139,7 @@ struct Sm90BoxProducer {
       if (num_tiles == 0) return;
       const int kv_head = t.kv_head;
       Walk walk = walk_from(t, num_tiles - 1, row);
+      tile::sync_warp();  // the item may go when consumers have its tiles: lanes without boxes too
 #pragma unroll 1
       for (int left = num_tiles; left > 0; --left) {
         load_tile<is_v>(smem.template kv_stage<is_v>(ring.stage), ring.parity, row, place_of(walk),
