@@ -90,6 +90,7 @@ void begin(const PlanningContext& context, const AttentionShape& shape,
   planned.captured = false;
   planned.size = {};  // unknown where the device plans; then nothing is two kernels'
   planned.lengths.first_requests.clear();
+  planned.copy_indptr.clear();
 }
 
 // Kernel and extent of the reservation.
@@ -180,7 +181,6 @@ void plan_freely(PlanningContext& context, PlannedAttention& planned) {
 
 // planned.lengths are read.
 void finish(PlanningContext& context, PlannedAttention& planned) {
-  planned.copy_indptr.clear();
   if (!context.reserved) return plan_freely(context, planned);
   adopt_reservation(*context.reserved, planned);
   // The planner is not asked about more than there is room for.

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "jit/scoped_environment.h"
 #include "support/expect_error.h"
 #include "support/planning_step.h"
 #include "support/test_device.h"
@@ -52,6 +53,25 @@ TEST(AttentionDevicePlan, PlansOnTheDeviceAsOnTheHost) {
       }
     }
   }
+}
+
+// Reserved memory has none.
+TEST(AttentionDevicePlan, ForgetsTheCopiesOfPlansBefore) {
+  if (!test_device().is_cuda() || !is_hopper()) GTEST_SKIP() << "only attention_sm90 reads copies";
+  const ScopedVariable kernel("QUIRE_FORCE_KERNEL", "sm90"), copy("QUIRE_FORCE_COPY", "1");
+  const Pool pool;
+  const Lens lens{60, 2, 33};
+  const Step step({1, 1, 1}, lens, {0, 16, 32});
+  BatchAttention device(test_device()), host(test_device());
+  for (int i = 0; i < 2; ++i) device.plan(kShape, step.qo_indptr(), step.table());
+  EXPECT_GT(device.workspace_bytes(), 0u);
+  device.reserve(kShape, kDeviceRoom);
+  host.reserve(kShape, kDeviceRoom);
+  const DeviceTable table(lens, 16);
+  device.plan_on_device(kShape, 1, table.view());
+  host.plan(kShape, step.qo_indptr(), step.table());
+  const TestTensor q = random_q(3);
+  EXPECT_EQ(run_bits(device, pool, q, true), run_bits(host, pool, q, true));
 }
 
 TEST(AttentionDevicePlan, ARaggedTableOnTheDevice) {
