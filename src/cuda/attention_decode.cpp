@@ -81,9 +81,8 @@ kernels::AttentionDecodeParams decode_params(const AttentionConfig& config,
   return decode;
 }
 
-// Fitted on an H100 to batches of 32 to 192 tiles of 512 to 4,096 tokens: docs/kernels/
-// attention_decode.md. More rows, and tokens of 8 bits, take a worker longer than reading; rows
-// that are gathered come later than boxes.
+// Fitted to batches of 32 to 192 tiles of 512 to 4,096 tokens on an H100. More rows, and tokens of
+// 8 bits, take a worker longer than reading; rows that are gathered come later than boxes.
 double decode_memory_share(const kernels::AttentionConfig& config) {
   if (config.kernel != kernels::AttentionKernel::decode) return 1;
   const bool small_fp8 = kernels::is_fp8(config.kv_dtype) && config.head_dim_vo < 128;
