@@ -109,6 +109,10 @@ Result device_get_attribute(int* value, int attribute, DeviceHandle device) {
     case cuda::kComputeCapabilityMinor:
       *value = arch.capability % 10;
       return kSuccess;
+    case cuda::kMemoryClockRate:
+    case cuda::kMemoryBusWidth:
+      *value = 0;
+      return kSuccess;
     case cuda::kL2CacheSize:
       *value = 4 << 20;
       return kSuccess;

@@ -10,6 +10,7 @@ namespace quire::tile {
 struct CachePolicy {};  // nothing here has a cache
 inline CachePolicy evict_first() { return {}; }
 inline CachePolicy evict_normal() { return {}; }
+inline CachePolicy evict_unchanged() { return {}; }
 
 namespace tma {
 

@@ -42,11 +42,7 @@ struct DecodeReader {
 
   __forceinline__ DecodeReader(const AttentionDecodeParams& of, const DecodeSmem<c>& in, int index,
                                int num_items)
-      : params(of),
-        smem(in),
-        warp(index),
-        policy(of.evict_first ? tile::evict_first() : tile::evict_normal()),
-        count(num_items) {}
+      : params(of), smem(in), warp(index), policy(policy_of(of.eviction)), count(num_items) {}
 
   static __forceinline__ void init_barriers(const DecodeSmem<c>& smem, int warp) {
     if constexpr (c.boxes) {
@@ -101,6 +97,16 @@ struct DecodeReader {
   }
 
  private:
+  static __forceinline__ tile::CachePolicy policy_of(KvEviction eviction) {
+    switch (eviction) {
+      case KvEviction::first:
+        return tile::evict_first();
+      case KvEviction::normal:
+        return tile::evict_normal();
+      default:
+        return tile::evict_unchanged();
+    }
+  }
   static __forceinline__ tile::Mbarrier& barrier(const DecodeSmem<c>& smem, int warp, int stage) {
     return *reinterpret_cast<tile::Mbarrier*>(smem.base + kLayout.full +
                                               (warp * c.num_stages + stage) * 8);

@@ -7,12 +7,16 @@
 
 namespace quire::kernels {
 
+// How boxes of K and V stay in L2. first: they leave it before everything else. unchanged: as
+// reading without a wish.
+enum class KvEviction : i32 { first, normal, unchanged };
+
 struct AttentionDecodeParams {
   AttentionParams attention;
   i32 page_shift;  // page_size is 2^page_shift; -1: it is no power of two
   // Tokens that are looked up together, 2^copy_shift: they divide tile_kv and the page size.
   i32 copy_shift;
-  i32 evict_first;       // K and V leave L2 before everything else: better while they are few
+  KvEviction eviction;
   i32 workers_per_head;  // num_workers / num_kv_heads
   // 1: the kernel before this one does other items of the same plan. The two share the GPU, and
   // this one starts when all blocks of that one have.

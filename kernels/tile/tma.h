@@ -20,6 +20,11 @@ inline CachePolicy evict_normal() {
   asm("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(y.bits));
   return y;
 }
+inline CachePolicy evict_unchanged() {  // as copies without a policy
+  CachePolicy y;
+  asm("createpolicy.fractional.L2::evict_unchanged.b64 %0, 1.0;" : "=l"(y.bits));
+  return y;
+}
 
 namespace tma {
 

@@ -57,7 +57,8 @@ AttentionTarget target_of(int device_index, const AttentionConfig& config,
                    .cached_tokens =
                        static_cast<std::int64_t>(limits.l2_bytes * kCacheShare) / token_bytes,
                    .merges_itself = merges_itself,
-                   .memory_workers = static_cast<int>(decode_memory_share(config) * num_workers),
+                   .memory_workers = static_cast<int>(
+                       decode_memory_share(config, limits.memory_speed()) * num_workers),
                    .cut_cost = decode_cut_cost(config)},
           .few = {},
           .copy_cost = copy_cost(config)};
@@ -70,7 +71,11 @@ AttentionTarget target_of(int device_index, const AttentionConfig& config,
 // with 72. Gathering takes more of them. Where multiprocessors convert 8 bits, or gather rows of 64
 // columns for the prompts or for more than 8 rows, both at once are no faster. Tokens of 8 bits
 // come first then: blocks must start at the same time to read the heads of a page at the same time.
-plan::FewRowsTile few_rows_tile(const AttentionConfig& few, const AttentionConfig& many) {
+// Faster memory takes more multiprocessors (an H200's 1.47 times as many); where it takes nearly
+// all, both at once are no faster either.
+constexpr double kMostShare = 0.75;
+plan::FewRowsTile few_rows_tile(const AttentionConfig& few, const AttentionConfig& many,
+                                double memory_speed) {
   plan::FewRowsTile tile{.tile_q = few.tile_q, .tile_kv = few.tile_kv};
   const bool small_heads = many.head_dim_qk < 128;
   if (kernels::is_fp8(few.kv_dtype)) {
@@ -88,6 +93,9 @@ plan::FewRowsTile few_rows_tile(const AttentionConfig& few, const AttentionConfi
     tile.many_start = 800;
     tile.most_workers = 0.67;
   }
+  if (tile.two != plan::TwoKernels::at_once) return tile;
+  tile.most_workers *= memory_speed;
+  if (tile.most_workers > kMostShare) tile.two = plan::TwoKernels::few_last;
   return tile;
 }
 
@@ -112,7 +120,7 @@ std::optional<AttentionTarget> target_of_two(int device_index, const AttentionDe
   // Both lists of workers are one block a multiprocessor.
   if (target.tile.num_workers != limits.num_sms || max_blocks_per_sm(kernel) != 1) return {};
   target.few = *few;
-  target.tile.few = few_rows_tile(*few, *many);
+  target.tile.few = few_rows_tile(*few, *many, limits.memory_speed());
   return target;
 }
 
@@ -167,7 +175,7 @@ void launch_items(int device_index, const AttentionConfig& config, const Attenti
       return launch(kernel, num_workers, 1, stream, sm90_params(config, params));
     case AttentionKernel::decode:
       return launch(kernel, num_workers, 1, stream,
-                    decode_params(config, params, device_limits(device_index).l2_bytes, beside));
+                    decode_params(config, params, device_limits(device_index), beside));
     default:
       return launch(kernel, num_workers, 1, stream, params);
   }
@@ -311,8 +319,10 @@ void list_decode(std::vector<ListedKernel>& list, const AttentionConfig& shape, 
   };
   std::vector<AttentionConfig> listed;
   for (int rows = 8; rows <= max_rows; rows *= 2) {
-    for (const Target& target :
-         {Target{9, 16, kLargest}, {9, 1, kLargest}, {8, 16, kSm80}, {8, 16, kSmallestSmemBytes}}) {
+    for (const Target& target : {Target{10, 16, kLargest},
+                                 {10, 1, kLargest},
+                                 {8, 16, kSm80},
+                                 {8, 16, kSmallestSmemBytes}}) {
       const auto choices = attention_choices({.shape = shape,
                                               .mean_packed_rows = static_cast<double>(rows),
                                               .max_packed_rows = static_cast<double>(rows),

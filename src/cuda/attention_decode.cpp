@@ -48,8 +48,7 @@ BoxedTensor boxed_kv(const AttentionConfig& config, const AttentionParams& p, co
 
 // Few K and V had better leave L2 at once: what else is there, and dirty, need not be written back
 // meanwhile (b1 kv8192 32/8 on an H100: 22.5 us, not 24.6). From about here on they would push each
-// other out, and b64 kv2048 takes 199 us, not 193. Beside another kernel they had better leave too:
-// what that one reads again and again stays.
+// other out, and b64 kv2048 takes 199 us, not 193.
 constexpr int kFewCaches = 4;
 
 bool are_few(const AttentionConfig& config, const AttentionParams& p, std::int64_t l2_bytes) {
@@ -60,17 +59,29 @@ bool are_few(const AttentionConfig& config, const AttentionParams& p, std::int64
   return tokens * token_bytes < kFewCaches * l2_bytes;
 }
 
+// Beside another kernel K and V had better leave L2 at once too: what that one reads again and
+// again stays. Many of them evicted normally are read at up to 3.5 TB/s, for the halves of L2 then
+// pass on more to each other: all that an H100's memory gives, 1 % faster than by default, but not
+// what an H200's gives (b128 kv4096 32/8: 554 us, 504 by default).
+kernels::KvEviction eviction_of(const AttentionConfig& config, const AttentionParams& p,
+                                const DeviceLimits& limits, bool beside) {
+  constexpr double kBytesPerSecond = 3.5e12;
+  if (beside || are_few(config, p, limits.l2_bytes)) return kernels::KvEviction::first;
+  return limits.memory_bytes_per_s > kBytesPerSecond ? kernels::KvEviction::unchanged
+                                                     : kernels::KvEviction::normal;
+}
+
 }  // namespace
 
 kernels::AttentionDecodeParams decode_params(const AttentionConfig& config,
-                                             const AttentionParams& params, std::int64_t l2_bytes,
-                                             bool beside) {
+                                             const AttentionParams& params,
+                                             const DeviceLimits& limits, bool beside) {
   const AttentionParams& p = params;
   const auto tokens = static_cast<unsigned>(tokens_of_a_copy(config, p.page_size));
   kernels::AttentionDecodeParams decode{.attention = p,
                                         .page_shift = page_shift(p.page_size),
                                         .copy_shift = std::countr_zero(tokens),
-                                        .evict_first = beside || are_few(config, p, l2_bytes),
+                                        .eviction = eviction_of(config, p, limits, beside),
                                         .workers_per_head = p.num_workers / p.num_kv_heads,
                                         .beside = beside};
   if (!config.boxes) return decode;
@@ -83,12 +94,15 @@ kernels::AttentionDecodeParams decode_params(const AttentionConfig& config,
 
 // Fitted to batches of 32 to 192 tiles of 512 to 4,096 tokens on an H100. More rows, and tokens of
 // 8 bits, take a worker longer than reading; rows that are gathered come later than boxes.
-double decode_memory_share(const kernels::AttentionConfig& config) {
+double decode_memory_share(const kernels::AttentionConfig& config, double memory_speed) {
   if (config.kernel != kernels::AttentionKernel::decode) return 1;
   const bool small_fp8 = kernels::is_fp8(config.kv_dtype) && config.head_dim_vo < 128;
-  if (config.tile_q > 16 || small_fp8) return 0.85;
-  if (!config.boxes) return 0.6;
-  return config.tile_q > 8 || kernels::is_fp8(config.kv_dtype) ? 0.52 : 0.35;
+  const auto share = [&] {
+    if (config.tile_q > 16 || small_fp8) return 0.85;
+    if (!config.boxes) return 0.6;
+    return config.tile_q > 8 || kernels::is_fp8(config.kv_dtype) ? 0.52 : 0.35;
+  };
+  return std::min(share() * memory_speed, 1.);
 }
 
 int decode_cut_cost(const kernels::AttentionConfig& config) {

@@ -9,6 +9,7 @@
 namespace quire::cuda {
 namespace {
 
+constexpr double kTransfersPerClock = 2;
 constexpr int kEarlyStartsInGraphs = 12030;  // version of the driver that can capture them
 
 DeviceLimits read_limits(int device_index) {
@@ -30,6 +31,8 @@ DeviceLimits read_limits(int device_index) {
           .max_smem_per_block = attribute(kMaxSharedMemoryPerBlockOptin),
           .smem_per_sm = attribute(kMaxSharedMemoryPerMultiprocessor),
           .l2_bytes = attribute(kL2CacheSize),
+          .memory_bytes_per_s = kTransfersPerClock * 1000. * attribute(kMemoryClockRate) *
+                                attribute(kMemoryBusWidth) / 8,
           .has_early_starts = major >= 9 && version >= kEarlyStartsInGraphs};
 }
 
@@ -38,6 +41,11 @@ DeviceLimits read_limits(int device_index) {
 std::string DeviceLimits::arch() const {
   // From compute capability 9.0 on, "a" unlocks instructions of exactly that chip.
   return fmt::format("sm_{}{}{}", compute_major, compute_minor, compute_major >= 9 ? "a" : "");
+}
+
+double DeviceLimits::memory_speed() const {
+  constexpr double kH100 = 3.352e12 / 132;
+  return memory_bytes_per_s > 0 ? memory_bytes_per_s / num_sms / kH100 : 1;
 }
 
 const DeviceLimits& device_limits(int device_index) {

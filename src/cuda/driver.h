@@ -91,6 +91,8 @@ enum DeviceAttribute {
   kMaxSharedMemoryPerBlockOptin = 97,
   kMaxSharedMemoryPerMultiprocessor = 81,
   kMultiprocessorCount = 16,
+  kMemoryClockRate = 36,  // kHz
+  kMemoryBusWidth = 37,   // bits
   kComputeCapabilityMajor = 75,
   kComputeCapabilityMinor = 76,
   kL2CacheSize = 38,
@@ -105,7 +107,7 @@ enum TensorMapType {
   kTensorMapBf16 = 9
 };
 enum TensorMapSwizzle { kNoSwizzle = 0, kSwizzle32 = 1, kSwizzle64 = 2, kSwizzle128 = 3 };
-enum TensorMapPromotion { kPromoteNone = 0, kPromote256 = 3 };
+enum TensorMapPromotion { kPromoteNone = 0, kPromote128 = 2 };
 
 // Loads the driver at the first call. Throws Error{device_unavailable} when there is none.
 const DriverTable& driver();
@@ -145,8 +147,12 @@ struct DeviceLimits {
   int max_smem_per_block = 0;  // bytes, with opt-in
   int smem_per_sm = 0;         // bytes
   int l2_bytes = 0;
+  double memory_bytes_per_s = 0;  // at its clock; 0: not known
   bool has_early_starts = false;  // a kernel may start while the one before it ends
   std::string arch() const;       // NVRTC's name of the best target: "sm_90a", "sm_80", …
+  // What each multiprocessor has of the memory's rate, in what it has on an H100 (SXM5), which
+  // schedules are fitted to; 1 where the rate is not known.
+  double memory_speed() const;
 };
 const DeviceLimits& device_limits(int device_index);
 

@@ -27,7 +27,7 @@ tile::TensorMap make_tensor_map(const BoxedTensor& tensor) {
   const int type = tensor.element_bytes == 1 ? kTensorMapU8 : kTensorMapU16;
   check(driver().tensor_map_encode_tiled(&map, type, static_cast<std::uint32_t>(tensor.rank),
                                          const_cast<void*>(tensor.data), shape, strides, box,
-                                         kElementStrides, kNoInterleave, kSwizzle128, kPromote256,
+                                         kElementStrides, kNoInterleave, kSwizzle128, kPromote128,
                                          kFillWithZeros),
         "cuTensorMapEncodeTiled");
   return map;

@@ -32,7 +32,7 @@ cuda::Result encode(const BoxMap& m, const TestTensor& tensor, quire::tile::Tens
   void* base = static_cast<std::uint8_t*>(tensor.view().data) + m.offset;
   return cuda::driver().tensor_map_encode_tiled(
       &map, m.data_type, 4, base, m.dims.data(), m.strides.data(), m.box.data(),
-      m.element_strides.data(), 0, m.swizzle, cuda::kPromote256, 0);
+      m.element_strides.data(), 0, m.swizzle, cuda::kPromote128, 0);
 }
 
 std::vector<std::uint8_t> numbered(std::size_t count) {
@@ -138,7 +138,7 @@ TEST_F(HopperCopies, PanelsOfFiveDimensions) {
     const cuda::DeviceGuard guard(test_device().index);
     cuda::check(cuda::driver().tensor_map_encode_tiled(
                     &map, cuda::kTensorMapF16, 5, a.view().data, dims.data(), strides.data(),
-                    box.data(), steps.data(), 0, cuda::kSwizzle128, cuda::kPromote256, 0),
+                    box.data(), steps.data(), 0, cuda::kSwizzle128, cuda::kPromote128, 0),
                 "cuTensorMapEncodeTiled");
   }
   const TestTensor b = TestTensor::ints({0, 0, 0, 1, 1, /* no such page */ 0, 0, 0, 1, 2});

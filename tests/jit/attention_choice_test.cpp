@@ -94,6 +94,16 @@ TEST(AttentionChoice, FewRowsAreDecode) {
   EXPECT_EQ(first(demand).kernel, AttentionKernel::sm80);
   EXPECT_EQ(first(hopper(128, 33)).kernel, AttentionKernel::sm90);
   EXPECT_EQ(first(hopper(256, 17)).kernel, AttentionKernel::sm90);
+  EXPECT_EQ(first(hopper(128, 17)).kernel, AttentionKernel::sm90);  // as fast for 64 rows
+  EXPECT_EQ(first(hopper(64, 32)).kernel, AttentionKernel::sm90);
+  demand = hopper(128, 16);
+  EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
+  demand.page_size = 1;  // gathered rows are worth it from more than a tile of 8 on
+  EXPECT_EQ(first(demand).kernel, AttentionKernel::sm90);
+  demand = hopper(128, 32);
+  demand.compute_major = 10;
+  EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
+  EXPECT_TRUE(first(demand).boxes);
   demand = hopper(80, 4);  // 160 bytes are no whole panels
   EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
   EXPECT_FALSE(first(demand).boxes);

@@ -117,6 +117,7 @@ TEST(DeviceLimits, ReadOnceAndNamesTheTarget) {
   EXPECT_EQ(limits.name, "Recorder");
   EXPECT_EQ(limits.num_sms, 132);
   EXPECT_EQ(limits.max_smem_per_block, 232448);
+  EXPECT_NEAR(limits.memory_speed(), 1, 1e-3);  // it is an H100
   EXPECT_EQ(&limits, &device_limits(1));
   EXPECT_THROW(device_limits(2), Error);
 }

@@ -36,6 +36,8 @@ Result attribute_of(int* value, int attribute, DeviceHandle) {
   const std::map<int, int> kValues = {{kMaxSharedMemoryPerBlockOptin, 232448},
                                       {kMaxSharedMemoryPerMultiprocessor, 233472},
                                       {kMultiprocessorCount, 132},
+                                      {kMemoryClockRate, 2'619'000},
+                                      {kMemoryBusWidth, 5120},
                                       {kComputeCapabilityMajor, g_state.compute_major},
                                       {kComputeCapabilityMinor, g_state.compute_minor},
                                       {kL2CacheSize, 50 << 20}};
