@@ -73,7 +73,6 @@ AttentionTarget target_of(int device_index, const AttentionConfig& config,
 // come first then: blocks must start at the same time to read the heads of a page at the same time.
 // Faster memory takes more multiprocessors (an H200's 1.47 times as many); where it takes nearly
 // all, both at once are no faster either.
-constexpr double kMostShare = 0.75;
 plan::FewRowsTile few_rows_tile(const AttentionConfig& few, const AttentionConfig& many,
                                 double memory_speed) {
   plan::FewRowsTile tile{.tile_q = few.tile_q, .tile_kv = few.tile_kv};
@@ -93,6 +92,7 @@ plan::FewRowsTile few_rows_tile(const AttentionConfig& few, const AttentionConfi
     tile.many_start = 800;
     tile.most_workers = 0.67;
   }
+  constexpr double kMostShare = 0.75;
   if (tile.two != plan::TwoKernels::at_once) return tile;
   tile.most_workers *= memory_speed;
   if (tile.most_workers > kMostShare) tile.two = plan::TwoKernels::few_last;
