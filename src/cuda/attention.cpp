@@ -31,9 +31,12 @@ bool boxes_fit(AttentionKernel kernel, const AttentionParams& params) {
                                            : boxes_can_describe(params);
 }
 
+// Of any kernel, or of one.
 std::optional<AttentionConfig> fitting_config(const DeviceLimits& limits,
-                                              const AttentionDemand& demand) {
+                                              const AttentionDemand& demand,
+                                              std::optional<AttentionKernel> kernel = {}) {
   for (const AttentionChoice& choice : attention_choices(demand)) {
+    if (kernel && choice.config.kernel != *kernel) continue;
     if (attention_smem_bytes(choice.config) <= limits.max_smem_per_block) return choice.config;
   }
   return {};
@@ -64,41 +67,6 @@ AttentionTarget target_of(int device_index, const AttentionConfig& config,
           .copy_cost = copy_cost(config)};
 }
 
-// What the planner must know of a decode kernel beside attention_sm90, whose tiles take 12 to 16 ns
-// for a token on an H100, and tiles of 192 gathered rows 19. 64 of its 132
-// multiprocessors read boxes as fast as memory allows; more only lengthen the queues that both
-// kernels wait in: 128 tokens on 8,192 others and 6,000 rows on 7,000 take 1578 us with 64, 1646
-// with 72. Gathering takes more of them. Where multiprocessors convert 8 bits, or gather rows of 64
-// columns for the prompts or for more than 8 rows, both at once are no faster. Tokens of 8 bits
-// come first then: blocks must start at the same time to read the heads of a page at the same time.
-// Faster memory takes more multiprocessors (an H200's 1.47 times as many); where it takes nearly
-// all, both at once are no faster either.
-plan::FewRowsTile few_rows_tile(const AttentionConfig& few, const AttentionConfig& many,
-                                double memory_speed) {
-  plan::FewRowsTile tile{.tile_q = few.tile_q, .tile_kv = few.tile_kv};
-  const bool small_heads = many.head_dim_qk < 128;
-  if (kernels::is_fp8(few.kv_dtype)) {
-    tile.two = plan::TwoKernels::few_first;
-  } else if (small_heads && (!many.boxes || (!few.boxes && few.tile_q > 8))) {
-    tile.two = plan::TwoKernels::few_last;
-  } else if (few.boxes) {
-    tile.token_cost = 0.85;
-    tile.most_workers = 0.49;
-  } else if (many.boxes) {  // over a copy
-    tile.token_cost = small_heads ? 1.5 : 1.3;
-    tile.most_workers = 0.58;
-  } else {
-    tile.token_cost = 0.87 * 192 / many.tile_q;
-    tile.many_start = 800;
-    tile.most_workers = 0.67;
-  }
-  constexpr double kMostShare = 0.75;
-  if (tile.two != plan::TwoKernels::at_once) return tile;
-  tile.most_workers *= memory_speed;
-  if (tile.most_workers > kMostShare) tile.two = plan::TwoKernels::few_last;
-  return tile;
-}
-
 // Where the decode kernel can start beside attention_sm90, one for single tokens and one for the
 // rest.
 std::optional<AttentionTarget> target_of_two(int device_index, const AttentionDemand& demand) {
@@ -109,9 +77,10 @@ std::optional<AttentionTarget> target_of_two(int device_index, const AttentionDe
   of_many.beside_decode = true;
   of_few.mean_packed_rows = of_few.max_packed_rows = demand.group_size;
   of_few.copies_kv = false;
-  const auto many = fitting_config(limits, of_many), few = fitting_config(limits, of_few);
-  if (!many || many->kernel != AttentionKernel::sm90) return {};
-  if (!few || few->kernel != AttentionKernel::decode) return {};
+  const auto many = fitting_config(limits, of_many);
+  // Alone, few rows may have another kernel.
+  const auto few = fitting_config(limits, of_few, AttentionKernel::decode);
+  if (!many || many->kernel != AttentionKernel::sm90 || !few) return {};
   // Two kernels are slower where the decode kernel has much to multiply (1402 us, not 944, with
   // 64/4 heads of 128 columns).
   if (few->tile_q > 8 && few->head_dim_vo > 64) return {};

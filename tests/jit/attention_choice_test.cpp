@@ -9,6 +9,7 @@
 #include "attention/attention_sm80_layout.h"
 #include "attention/attention_sm90_layout.h"
 #include "cuda/attention_config.h"
+#include "cuda/attention_decode.h"
 #include "cuda/attention_sm90.h"
 #include "jit/scoped_environment.h"
 #include "ops/attention_target.h"
@@ -121,6 +122,25 @@ TEST(AttentionChoice, DecodeTilesOfAnFp8CacheAreAsManyBytes) {
   demand.shape.head_dim_qk = demand.shape.head_dim_vo = 64;
   EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
   EXPECT_FALSE(first(demand).boxes);  // half a panel
+}
+
+TEST(AttentionChoice, FasterMemoryTakesMoreWorkersForDecode) {
+  const AttentionConfig many = first(hopper(128, 1000));
+  AttentionDemand demand = hopper(128, 4);
+  constexpr double kH200 = 1.467;
+  for (const int page_size : {16, 1}) {
+    demand.page_size = page_size;
+    const AttentionConfig few = first(demand);
+    ASSERT_EQ(few.kernel, AttentionKernel::decode);
+    const plan::FewRowsTile tile = cuda::few_rows_tile(few, many, 1);
+    const plan::FewRowsTile faster = cuda::few_rows_tile(few, many, kH200);
+    EXPECT_EQ(tile.two, plan::TwoKernels::at_once);
+    EXPECT_DOUBLE_EQ(faster.most_workers, kH200 * tile.most_workers);
+    EXPECT_EQ(faster.two, page_size == 16 ? plan::TwoKernels::at_once  // not of most of them
+                                          : plan::TwoKernels::few_last);
+    EXPECT_GT(cuda::decode_memory_share(few, kH200), cuda::decode_memory_share(few, 1));
+    EXPECT_EQ(cuda::decode_memory_share(few, 10), 1);
+  }
 }
 
 TEST(AttentionChoice, HopperDoesManyRows) {

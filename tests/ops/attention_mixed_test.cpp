@@ -108,6 +108,9 @@ TEST(AttentionMixed, TwoKernelsWhereTheSecondCanStartBesideTheFirst) {
   demand.shape.head_dim_qk = demand.shape.head_dim_vo = 64;
   demand.page_size = 1;
   EXPECT_EQ(order(), two ? TwoKernels::few_last : TwoKernels::at_once);
+  demand.group_size = 16;  // alone, so many gathered rows get another kernel than decode
+  EXPECT_EQ(few(), two ? 16 : 0);
+  demand.group_size = 4;
   demand.shape.kv_dtype = kernels::DType::f8e4m3;
   EXPECT_EQ(order(), two ? TwoKernels::few_first : TwoKernels::at_once);
   demand.shape.kv_dtype = demand.shape.q_dtype;
