@@ -55,6 +55,28 @@ TEST(AttentionDevicePlan, PlansOnTheDeviceAsOnTheHost) {
   }
 }
 
+// Speculation: more rows than the decode kernel is for on Hopper.
+TEST(AttentionDevicePlan, PlansManyTokensARequest) {
+  const Pool pool;
+  constexpr int kTokens = 12;
+  constexpr AttentionReservation kRoom{
+      .max_batch_size = 3, .max_total_q = 3 * kTokens, .max_qo_len = kTokens, .max_kv_entries = 48};
+  BatchAttention device(test_device()), host(test_device());
+  device.reserve(kShape, kRoom);
+  host.reserve(kShape, kRoom);
+  for (const int qo_len : {1, kTokens}) {
+    for (const Lens& lens : {Lens{60, 12, 33}, Lens{64, 0}}) {
+      const DeviceTable table(lens, 16);
+      device.plan_on_device(kShape, qo_len, table.view());
+      const Step step(Lens(lens.size(), qo_len), lens, {0, 16, 32});
+      host.plan(kShape, step.qo_indptr(), step.table());
+      const TestTensor q = random_q(step.num_rows);
+      EXPECT_EQ(run_bits(device, pool, q, true), run_bits(host, pool, q, true)) << lens[0];
+      device.check_plan();
+    }
+  }
+}
+
 // Reserved memory has none.
 TEST(AttentionDevicePlan, ForgetsTheCopiesOfPlansBefore) {
   if (!test_device().is_cuda() || !is_hopper()) GTEST_SKIP() << "only attention_sm90 reads copies";
