@@ -23,9 +23,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// -O1: half the time of -O2 to compile, and tiny sizes run fast enough.
 constexpr const char* kFlags =
-    "-std=c++20 -shared -fPIC -O1 -g1 -fno-strict-aliasing -fvisibility=hidden -fno-gnu-unique "
+    "-std=c++20 -shared -fPIC -g1 -fno-strict-aliasing -fvisibility=hidden -fno-gnu-unique "
     "-Wno-unknown-pragmas -include prelude.h";
 
 std::string read_file(const fs::path& path) {
