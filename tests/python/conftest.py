@@ -50,6 +50,10 @@ class JaxLibrary:
         self.jax = pytest.importorskip("jax")
         self.device = "cuda:0" if self.jax.default_backend() == "gpu" else "cpu"
 
+    @property
+    def is_hopper(self):
+        return getattr(self.jax.devices()[0], "compute_capability", "") == "9.0"
+
     def array(self, values, dtype=None):
         return self.jax.numpy.asarray(np.asarray(values), dtype)
 

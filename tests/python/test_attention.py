@@ -131,7 +131,9 @@ def as_e4m3(lib, case, q_scales, k_scales, v_scales):
 @pytest.mark.parametrize("o_dtype, tolerance", [(None, 1e-2), ("float16", 2e-3)])
 def test_fp8_queries_and_scales_of_heads(lib, close, o_dtype, tolerance):
     if lib.device != "cpu":
-        pytest.skip("needs a Hopper GPU")
+        if not lib.is_hopper:
+            pytest.skip("fp8 queries run on the CPU and on Hopper")
+        tolerance = 6e-2  # weights of 8 bits too
     case = PagedCase([1, 5, 0, 3], [7, 5, 9, 40], page_size=4, **SHAPE)
     scales = [np.array(x, np.float32) for x in ([0.5, 1, 1.5, 2], [0.75, 0.25], [3, 0.5])]
     q, *pools = as_e4m3(lib, case, *scales)
