@@ -19,8 +19,18 @@ from functools import partial
 
 import torch
 from attention_cases import FP8, planned, uniform
-from attention_inputs import DEVICE, DTYPE, Problem, converted, paged, random_tensors
+from attention_inputs import (
+    DEVICE,
+    DTYPE,
+    Pages,
+    Problem,
+    Tensors,
+    converted,
+    paged,
+    random_tensors,
+)
 from harness import interleaved_us, is_wanted
+from quire import BatchAttention
 
 VARIABLE = "QUIRE_FORCE_KERNEL"
 KERNELS = ("decode", "sm90", "sm80")
@@ -64,12 +74,12 @@ def batches() -> Iterator[Batch]:
             )
 
 
-def with_kernel(kernel: str, call: Callable[[], object]) -> object:
-    """The kernel is chosen by plan(), and what tensors need once more by run()."""
+def planned_by(kernel: str, problem: Problem, tensors: Tensors, pages: Pages) -> BatchAttention:
+    """Planning chooses the kernel. "": by the table."""
     os.environ.pop(VARIABLE, None)
     if kernel:
         os.environ[VARIABLE] = kernel
-    return call()
+    return planned(problem, tensors, pages)
 
 
 def survey(batch: Batch) -> str:
@@ -80,13 +90,13 @@ def survey(batch: Batch) -> str:
     runs: dict[str, Callable[[], object]] = {}
     for kernel in ("", *KERNELS):
         try:
-            engine = with_kernel(kernel, partial(planned, problem, tensors, pages))
+            engine = planned_by(kernel, problem, tensors, pages)
         except NotImplementedError:
             continue  # it does not serve this batch
         out = torch.empty(*tensors.q.shape[:2], problem.head_dim_vo, dtype=DTYPE, device=DEVICE)
         run = partial(engine.run, tensors.q, pages.k_pool, pages.v_pool, out, causal=problem.causal)
-        with_kernel(kernel, run)
-        outputs[kernel], runs[kernel] = out.float(), partial(with_kernel, kernel, run)
+        run()
+        outputs[kernel], runs[kernel] = out.float(), run
     times = interleaved_us(list(runs.values()), ROUNDS)
     us = {kernel: statistics.median(each) for kernel, each in zip(runs, times)}
     exact = outputs[""]
