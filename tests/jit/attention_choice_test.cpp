@@ -143,6 +143,34 @@ TEST(AttentionChoice, FasterMemoryTakesMoreWorkersForDecode) {
   }
 }
 
+TEST(AttentionChoice, ManyKvAreEvictedAsTheMemorySuits) {
+  AttentionDemand demand = hopper(128, 4);
+  demand.page_size = 1;
+  const AttentionConfig few = first(demand);  // without boxes, which a driver would describe
+  ASSERT_FALSE(few.boxes);
+  cuda::DeviceLimits limits;
+  limits.l2_bytes = 50 << 20;
+  const auto eviction = [&](int num_tokens, double memory_bytes_per_s, bool beside) {
+    limits.memory_bytes_per_s = memory_bytes_per_s;
+    kernels::AttentionParams p{};
+    p.page_size = 1;
+    p.num_indices = num_tokens;
+    p.num_kv_heads = 8;
+    p.num_workers = 132;
+    return cuda::decode_params(few, p, limits, beside).eviction;
+  };
+  using kernels::KvEviction;
+  constexpr int kFew = 8192, kMany = 1 << 19;
+  constexpr double kH100 = 3.352e12, kH200 = 4.917e12;
+  EXPECT_EQ(eviction(kMany, kH100, false), KvEviction::normal);
+  EXPECT_EQ(eviction(kMany, 0, false), KvEviction::normal);  // not known
+  EXPECT_EQ(eviction(kMany, kH200, false), KvEviction::unchanged);
+  for (const double rate : {kH100, kH200}) {
+    EXPECT_EQ(eviction(kFew, rate, false), KvEviction::first);
+    EXPECT_EQ(eviction(kMany, rate, true), KvEviction::first);
+  }
+}
+
 TEST(AttentionChoice, HopperDoesManyRows) {
   EXPECT_EQ(first(hopper(128, 1000)).kernel, AttentionKernel::sm90);
   EXPECT_TRUE(first(hopper(128, 1000)).boxes);
