@@ -60,7 +60,7 @@ bool are_few(const AttentionConfig& config, const AttentionParams& p, std::int64
 }
 
 // Beside another kernel K and V had better leave L2 at once too: what that one reads again and
-// again stays. Many of them evicted normally are read at up to 3.5 TB/s, for the halves of L2 then
+// again stays. Many of them evicted normally are read at up to 3.9 TB/s, for the halves of L2 then
 // pass on more to each other: all that an H100's memory gives, 1 % faster than by default, but not
 // what an H200's gives (b128 kv4096 32/8: 554 us, 504 by default).
 kernels::KvEviction eviction_of(const AttentionConfig& config, const AttentionParams& p,
