@@ -1,7 +1,9 @@
 // The end of a work item of attention_decode: the states of the warps are joined, a warp a row, and
 // written. Of a tile that was split, that is a partial result; the warp that is the last to write a
-// row's then joins all of them. Nobody waits for other warps between the one and the other. The
-// parts of a row lie one behind the other, so that one address is enough for all of them.
+// row's then joins all of them. Where they are many, it joins those of a group, and the last
+// group's warp the groups: one multiprocessor would take long to read all. Nobody waits for other
+// warps between the one and the other. The parts of a row lie one behind the other, so that one
+// address is enough for all of them.
 #pragma once
 
 #include "attention/attention_decode_state.h"
@@ -68,47 +70,82 @@ struct DecodeMerge {
     write_row<c>(p, t, first_row + row, first_col + col, o, result);
   }
 
+  // Parts of a row that are joined before the others, where they are more than one multiprocessor
+  // had better read.
+  static constexpr int kGroup = 16;
+  static __forceinline__ int group_of(const DecodeItem& item) {
+    constexpr int kMostRows = 640;  // of parts; fewer are read sooner than counted twice
+    return item.num_parts * item.tile.num_rows > kMostRows ? kGroup : item.num_parts;
+  }
+
   // Counts the rows that this warp has written, and joins those whose other parts have been
   // written too.
   __forceinline__ void join_arrived(const DecodeItem& item) const {
-    const int row = tile::lane_index();
-    const u32 last = static_cast<u32>(item.num_parts) - 1;
-    tile::sync_warp();
-    bool complete = false;
-    if (row < item.tile.num_rows && row % 8 % kWarps == tile::warp_index()) {
-      complete = tile::atomic_count(p.counters + item.first_partial_row / 2 + row, last) == last;
-    }
-    const u32 rows = tile::warp::ballot(complete);
-    tile::sync_warp();
+    const int lane = tile::lane_index(), num_rows = item.tile.num_rows;
+    const int group = group_of(item), groups = tile::ceil_div(item.num_parts, group);
+    const int first = (item.tile.partial_row - item.first_partial_row) / group * group;
+    const int parts = tile::min_of(group, item.num_parts - first);
+    u32 rows = tile::warp::ballot(lane < num_rows && lane % 8 % kWarps == tile::warp_index());
+    if (parts > 1) {
+      // Half as many counters as rows of parts: those of the first group leave some to its tile.
+      const i64 row = item.first_partial_row + static_cast<i64>(first) * num_rows;
+      rows = arrived(rows, p.counters + row / 2, parts);
 #pragma unroll 1
-    for (int r = 0; r < item.tile.num_rows; ++r) {
-      if (rows >> r & 1) join_parts(item, r);
+      for (int r = 0; r < num_rows; ++r) {
+        if (rows >> r & 1) join_parts<1>(item, r, first, parts, groups == 1);
+      }
+    }
+    if (groups == 1) return;
+    rows = arrived(rows, p.counters + item.first_partial_row / 2 + num_rows, groups);
+#pragma unroll 1
+    for (int r = 0; r < num_rows; ++r) {
+      if (rows >> r & 1) join_parts<kGroup>(item, r, 0, groups, true);
     }
   }
 
-  __forceinline__ void join_parts(const DecodeItem& item, int row) const {
+  // Counts one of `parts` of `rows`, a bit each; returns those of which it was the last.
+  static __forceinline__ u32 arrived(u32 rows, u32* counters, int parts) {
+    const int row = tile::lane_index();
+    const u32 last = static_cast<u32>(parts) - 1;
+    tile::sync_warp();
+    bool complete = false;
+    if (rows >> row & 1) complete = tile::atomic_count(counters + row, last) == last;
+    rows = tile::warp::ballot(complete);
+    tile::sync_warp();
+    return rows;
+  }
+
+  // Of `count` parts, the first and every stride-th. all: into the output, else into the place of
+  // the first.
+  template <int stride>
+  __forceinline__ void join_parts(const DecodeItem& item, int row, int first_part, int count,
+                                  bool all) const {
     constexpr int kBatch = DecodeState<c>::kCrowded ? 8 : 16;  // whose loads are under way together
+    constexpr int kPassCols = kLaneCols * tile::kWarpSize;
     const int lane = tile::lane_index();
+    const i64 begin = item.first_partial_row + static_cast<i64>(row) * item.num_parts + first_part;
     WorkTile t = item.tile;
-    t.partial_row = -1;
+    t.partial_row = all ? -1 : static_cast<int>(begin) - row;
+    // The first columns last: with them the lse is written, which the others read.
 #pragma unroll 1
-    for (int first_col = 0; first_col < c.head_dim_vo; first_col += kLaneCols * tile::kWarpSize) {
+    for (int first_col = (c.head_dim_vo - 1) / kPassCols * kPassCols; first_col >= 0;
+         first_col -= kPassCols) {
       const int col = first_col + kLaneCols * lane;
       float m = tile::kNegInf, sum = 0.f, acc[kLaneCols] = {};
 #pragma unroll 1
-      for (int s = 0; s < item.num_parts; s += kBatch) {
-        const int left = item.num_parts - s, part = lane % kBatch;
-        const i64 first = item.first_partial_row + static_cast<i64>(row) * item.num_parts + s;
+      for (int s = 0; s < count; s += kBatch) {
+        const int left = count - s, part = lane % kBatch;
+        const i64 first = begin + s * stride;
         const float* parts = p.partial_o + first * c.head_dim_vo + col;
         float o[kBatch][kLaneCols] = {};
 #pragma unroll
         for (int i = 0; i < kBatch; ++i) {
           if (i >= left || col >= c.head_dim_vo) continue;
-          tile::load_uncached(o[i], parts + i * c.head_dim_vo);
+          tile::load_uncached(o[i], parts + i * stride * c.head_dim_vo);
         }
         // The last of the loads: what is made of it would wait for it before the others begin.
         float lse = tile::kNegInf;
-        if (part < left) lse = tile::load_uncached(p.partial_lse + first + part);
+        if (part < left) lse = tile::load_uncached(p.partial_lse + first + part * stride);
         const float both = tile::max_f32(m, tile::warp::max<kBatch>(lse));
         const float offset = both == tile::kNegInf ? 0.f : both;
         const float keep = tile::exp2_approx(m - offset);
@@ -124,6 +161,7 @@ struct DecodeMerge {
           for (int j = 0; j < kLaneCols; ++j) acc[j] += of_part * o[i][j];
         }
       }
+      tile::sync_warp();  // the first of the parts may be written over
       if (col >= c.head_dim_vo) continue;
       const RowResult result = sum == 0.f ? RowResult{tile::kNegInf, 0.f}
                                           : RowResult{m + tile::log2_approx(sum), 1.f / sum};

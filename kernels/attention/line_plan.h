@@ -175,16 +175,32 @@ constexpr i32 line_workers(i32 workers, i32 num_kv_heads) {
   return 16 * rest <= workers ? workers - rest : workers;
 }
 
-// Workers that get something where tiles are cut: not more than leaves each a few steps. Where all
-// tiles are equally long, so many that none has parts of two tiles, unless that takes longer than
-// to merge a second time.
+// Workers that a line of this length makes faster: the parts of a tile, which one block reads in
+// the end, grow with their number. With w workers that takes total / w + kPartCost * w.
+constexpr i32 kPartCost = 6;
+constexpr i32 line_worthwhile_workers(i64 total_cost, i32 num_workers) {
+  i32 low = 1, high = num_workers;  // the largest w with kPartCost * w^2 <= total
+  while (low < high) {
+    const i32 middle = low + (high - low + 1) / 2;
+    if (static_cast<i64>(kPartCost) * middle * middle <= total_cost) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return low;
+}
+
+// Workers that get something where tiles are cut: not more than leaves each a few steps, and than
+// are worth their parts. Where all tiles are equally long, so many that none has parts of two
+// tiles, unless that takes longer than to merge a second time.
 constexpr i32 line_cut_workers(const LineProblem& p, const LineSums& head) {
   const i64 total = head.cost * p.num_kv_heads;
   const i64 tiles = static_cast<i64>(head.tiles) * p.num_kv_heads;
   const i64 enough = total / (static_cast<i64>(kSmallestLineSteps) * p.tile_kv);
-  const i32 useful = enough < 1               ? 1
-                     : enough < p.num_workers ? static_cast<i32>(enough)
-                                              : p.num_workers;
+  const i32 worthwhile =
+      p.merges_itself ? line_worthwhile_workers(total, p.num_workers) : p.num_workers;
+  const i32 useful = enough < 1 ? 1 : enough < worthwhile ? static_cast<i32>(enough) : worthwhile;
   const i32 most = line_workers(useful, p.num_kv_heads);
   if (head.longest * head.tiles != head.cost || tiles > most) return most;
   const i32 even = static_cast<i32>(most - most % tiles);
@@ -261,10 +277,13 @@ constexpr i64 line_uncut_cost(const LineProblem& p, const LineSums& head, i64 mi
 // estimate knows of the memory.
 constexpr bool line_cut_pays(const LineProblem& p, const LineSums& head, i64 uncut_cost) {
   const i64 total = head.cost * p.num_kv_heads;
-  const i64 share = total / line_cut_workers(p, head);
+  const i32 workers = line_cut_workers(p, head), busy = line_memory_workers(p, head);
+  // Workers fewer than keep the memory busy read as fast as they can.
+  const i64 share =
+      total * (workers < busy ? busy : workers) / (static_cast<i64>(workers) * p.num_workers);
   const i64 rows = head.tiles == 0 ? 0 : head.rows / head.tiles;
   const i64 with_cuts = share + p.cut_cost + p.tile_kv + 2 * rows;
-  const i64 percent = line_memory_workers(p, head) < p.num_workers ? 99 : 97;
+  const i64 percent = busy < p.num_workers ? 99 : 97;
   return 100 * with_cuts < percent * uncut_cost;
 }
 

@@ -51,6 +51,23 @@ TEST(AttentionPlan, SpreadsOneLongRequestOverAllWorkers) {
   }
 }
 
+// One multiprocessor reads all parts of a tile.
+TEST(AttentionPlan, CutsFewTokensIntoFewParts) {
+  AttentionTile tile{.num_workers = 132, .tile_q = 8, .tile_kv = 16, .merges_itself = true};
+  tile.memory_workers = 46;
+  const auto num_items = [&](int num_kv_heads, std::int32_t kv_len) {
+    return plan_of({1}, {kv_len}, tile, {.group_size = 8, .num_kv_heads = num_kv_heads})
+        .items.size();
+  };
+  EXPECT_EQ(num_items(1, 2048), 18u);
+  EXPECT_EQ(num_items(1, 8192), 37u);
+  EXPECT_EQ(num_items(1, 32768), 73u);
+  EXPECT_EQ(num_items(1, 131072), 132u);
+  EXPECT_EQ(num_items(4, 8192), 4u * 18);
+  EXPECT_EQ(num_items(8, 8192), 8u * 13);
+  EXPECT_EQ(num_items(8, 32768), 8u * 16);
+}
+
 TEST(AttentionPlan, PlansAMillionTokensOfPrefill) {
   const AttentionPlan plan = plan_of({1'000'000}, {1'000'000}, {132, 128, 128},
                                      {.group_size = 4, .num_kv_heads = 8, .causal = true});
@@ -72,7 +89,7 @@ TEST(AttentionPlan, DoesNotSplitWhereWholeTilesKeepTheMemoryBusy) {
     return plan_of(qo_lens, kv_lens, tile, {.group_size = 8, .num_kv_heads = 4}).num_partial_rows >
            0;
   };
-  EXPECT_TRUE(is_split(16, 512) && is_split(20, 1024) && is_split(40, 2048));
+  EXPECT_TRUE(is_split(20, 1024) && is_split(40, 2048));
   tile.memory_workers = 44;
   EXPECT_FALSE(is_split(16, 512) || is_split(20, 1024) || is_split(16, 8192));
   EXPECT_TRUE(is_split(8, 4096));  // 32 tiles
