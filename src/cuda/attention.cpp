@@ -77,6 +77,7 @@ std::optional<AttentionTarget> target_of_two(int device_index, const AttentionDe
   of_many.beside_decode = true;
   of_few.mean_packed_rows = of_few.max_packed_rows = demand.group_size;
   of_few.copies_kv = false;
+  of_few.num_tiles = 0;  // the decode kernel's tiles, however many
   const auto many = fitting_config(limits, of_many);
   // Alone, few rows may have another kernel.
   const auto few = fitting_config(limits, of_few, AttentionKernel::decode);
@@ -99,6 +100,7 @@ AttentionTarget attention_target(int device_index, AttentionDemand demand,
                                  const AttentionVariant* variant) {
   const DeviceLimits& limits = device_limits(device_index);
   demand.compute_major = limits.compute_major;
+  demand.num_sms = limits.num_sms;
   if (const std::string reason = attention_unsupported(demand); !reason.empty()) {
     throw Error(ErrorCode::not_implemented, "attention: " + reason);
   }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <numeric>
 
 #include "attention/attention_copy_kv_types.h"
@@ -21,6 +22,13 @@ using kernels::DType;
 
 constexpr double kAny = 1e30;
 
+// Where a row of the table stands. few_tiles: everywhere but on Hopper with many tiles, where
+// attention_sm90 takes less; of fewer than multiprocessors it would cut KV, and merge by a second
+// launch.
+enum class Where : std::uint8_t { anywhere, beside_decode, few_tiles };
+constexpr auto beside_decode = Where::beside_decode;
+constexpr auto few = Where::few_tiles;
+
 // A row of the table: for head dims up to max_head_dim and min_rows < packed rows <= max_rows, on
 // average, of decode at most. Decode takes the smallest tile_q of 8, 16, … that holds a request,
 // the row's at most.
@@ -32,7 +40,7 @@ struct Row {
   double min_rows, max_rows;
   int tile_q, tile_kv, warps_q, warps_kv, num_stages;
   const char* reason;
-  bool beside_decode = false;  // only there
+  Where where = Where::anywhere;
 };
 constexpr auto sm80 = AttentionKernel::sm80;
 constexpr auto sm90 = AttentionKernel::sm90;
@@ -42,31 +50,37 @@ constexpr auto decode = AttentionKernel::decode;
 constexpr Row kTable[] = {
     {decode, 16, 0, true, 64, -1, 8, 8, 32, 1, 8, 2,
      "decode: 128 KB on their way a multiprocessor"},
-    {decode, 16, 0, true, 64, -1, 16, 16, 32, 1, 7, 2, "decode: with more warps it spills"},
     {decode, 16, 0, true, 128, -1, 8, 8, 16, 1, 8, 2,
      "decode: 128 KB on their way a multiprocessor"},
-    {decode, 16, 0, true, 128, -1, 16, 16, 16, 1, 7, 2, "decode: with more warps it spills"},
-    {decode, 16, 0, true, 192, -1, 16, 16, 16, 1, 7, 2,
+    {decode, 16, 0, true, 192, -1, 8, 8, 16, 1, 7, 2,
      "decode: two stages of eight warps do not fit"},
-    {decode, 16, 0, true, 256, -1, 16, 16, 16, 1, 7, 1, "decode: one stage is 112 KB"},
+    {decode, 16, 0, true, 256, -1, 8, 8, 16, 1, 7, 1, "decode: one stage is 112 KB"},
+    {decode, 16, 16, true, 64, -1, 16, 16, 32, 1, 7, 2, "decode: with more warps it spills", few},
+    {decode, 16, 16, true, 128, -1, 16, 16, 16, 1, 7, 2, "decode: with more warps it spills", few},
+    {decode, 16, 16, true, 192, -1, 16, 16, 16, 1, 7, 2, "decode, large heads", few},
+    {decode, 16, 16, true, 256, -1, 16, 16, 16, 1, 7, 1, "decode: one stage is 112 KB", few},
+    {decode, 16, 8, true, 192, -1, 16, 16, 16, 1, 7, 2, "decode, fp8 cache: 8 % over 64 rows"},
+    {decode, 16, 8, true, 256, -1, 16, 16, 16, 1, 7, 1, "decode, fp8 cache"},
     {decode, 16, 0, false, 64, -1, 8, 8, 32, 1, 8, 2, "decode, no boxes"},
     {decode, 16, 0, false, 128, -1, 8, 8, 16, 1, 8, 2, "decode, no boxes"},
+    {decode, 16, 16, false, 64, -1, 16, 16, 32, 1, 7, 2, "decode, no boxes", few},
+    {decode, 16, 16, false, 128, -1, 16, 16, 16, 1, 7, 2, "decode, no boxes", few},
     {sm90, 16, 16, true, 64, 128, kAny, 192, 112, 12, 1, 3,
      "three consumers: 30 % over two; 128 tokens spill"},
     {sm90, 16, 16, true, 64, 8, kAny, 64, 128, 4, 1, 3, "few rows"},
     {sm90, 16, 16, true, 128, 64, kAny, 128, 128, 8, 1, 3, "two consumers share K and V"},
     {sm90, 16, 16, true, 128, 8, kAny, 64, 128, 4, 1, 2, "few rows"},
     {sm90, 16, 16, true, 192, 64, kAny, 128, 96, 8, 1, 2, "two stages of q, k and v fit"},
-    {sm90, 16, 16, true, 192, 16, kAny, 64, 96, 4, 1, 2, "few rows"},
+    {sm90, 16, 16, true, 192, 8, kAny, 64, 96, 4, 1, 2, "few rows"},
     {sm90, 16, 16, true, 256, 64, kAny, 128, 64, 8, 1, 2, "80 tokens: 2 % less, 48: 7 %"},
     {sm90, 16, 16, true, 256, 64, kAny, 128, 64, 8, 1, 3,
      "groups that do not fill stages of 64 rows of q: K has the third stage"},
-    {sm90, 16, 16, true, 256, 16, kAny, 64, 64, 4, 1, 2, "few rows"},
+    {sm90, 16, 16, true, 256, 8, kAny, 64, 64, 4, 1, 2, "few rows"},
     {sm90, 16, 16, false, 64, 128, kAny, 192, 64, 12, 1, 6,
      "no boxes: 4 % over two consumers; more tokens spill"},
     {sm90, 16, 16, false, 64, 64, kAny, 128, 128, 8, 1, 3, "no boxes, small heads"},
     {sm90, 16, 16, false, 128, 8000, kAny, 192, 64, 12, 1, 4,
-     "no boxes, while decode reads: three consumers share what is gathered", true},
+     "no boxes, while decode reads: three consumers share what is gathered", beside_decode},
     {sm90, 16, 16, false, 128, 64, kAny, 128, 128, 8, 1, 3,
      "no boxes: small pages, groups over a tile"},
     {sm90, 16, 16, false, 128, 8, kAny, 64, 128, 4, 1, 2, "no boxes, few rows"},
@@ -166,8 +180,16 @@ bool decode_serves(const Row& row, const AttentionDemand& demand) {
          (!row.boxes || decode_boxes_fit(demand));
 }
 
+// Of rows that end inside a panel boxes read more than the row: batches of few rows, which wait for
+// memory, take 12 to 36 % longer than by gathering (head_dim 80 and 96). Copies are made for boxes.
+bool reads_too_much(const AttentionDemand& demand, const Row& row) {
+  constexpr int kPanelColumns = kPanelBytes / 2;
+  const int columns = std::gcd(demand.shape.head_dim_qk, demand.shape.head_dim_vo);
+  return row.tile_q == 64 && row.kv_bits == 16 && columns % kPanelColumns != 0 && !demand.copies_kv;
+}
+
 bool boxes_fit(const AttentionDemand& demand, const Row& row) {
-  if (demand.group_size > row.tile_q) return false;
+  if (demand.group_size > row.tile_q || reads_too_much(demand, row)) return false;
   if (demand.page_size == 0) return true;
   const int box_rows = std::gcd(demand.page_size, row.tile_kv);
   return box_rows >= kSmallestBox && box_rows % kSwizzleRows == 0 &&
@@ -177,15 +199,19 @@ bool boxes_fit(const AttentionDemand& demand, const Row& row) {
 bool serves(const Row& row, const AttentionDemand& demand) {
   const AttentionConfig& shape = demand.shape;
   if (row.q_bits != 8 * kernels::size_bytes(shape.q_dtype)) return false;
+  if (row.kv_bits != 0 && row.kv_bits != 8 * kernels::size_bytes(shape.kv_dtype)) return false;
+  if (row.where == beside_decode && !demand.beside_decode) return false;
+  if (row.where == few && demand.compute_major == 9 && demand.num_tiles >= demand.num_sms) {
+    return false;
+  }
   if (row.kernel == decode) return decode_serves(row, demand);
   if (std::max(shape.head_dim_qk, shape.head_dim_vo) > row.max_head_dim) return false;
   if (demand.mean_packed_rows <= row.min_rows || demand.mean_packed_rows > row.max_rows) {
     return false;
   }
-  if (row.beside_decode && !demand.beside_decode) return false;
   if (row.kernel == sm80) return true;
-  return demand.compute_major == 9 && row.kv_bits == 8 * kernels::size_bytes(shape.kv_dtype) &&
-         demand.group_size <= kernels::kSm90MaxGroupSize && (!row.boxes || boxes_fit(demand, row));
+  return demand.compute_major == 9 && demand.group_size <= kernels::kSm90MaxGroupSize &&
+         (!row.boxes || boxes_fit(demand, row));
 }
 
 std::string fp8_queries_unsupported(const AttentionDemand& demand) {
@@ -262,6 +288,8 @@ double rows_class(double packed_rows) {
   }
   return smallest;
 }
+
+double tiles_class(double num_tiles, int num_sms) { return num_tiles < num_sms ? 0 : num_sms; }
 
 namespace {
 

@@ -20,7 +20,9 @@ struct AttentionDemand {
   int group_size = 1;
   int page_size = 0;         // 0: ragged
   int fixed_split_size = 0;  // tokens; 0: split points are multiples of tile_kv
+  double num_tiles = 0;      // of a request and KV head each; 0: few
   int compute_major = 8;     // of the device
+  int num_sms = 1;           // of the device
 };
 
 // Empty when there is a kernel for the demand, else "argument: got X, expected Y".
@@ -39,6 +41,8 @@ struct AttentionChoice {
 // A number of packed rows, mean or most, that gets the same choices: as few numbers as the table
 // tells apart.
 double rows_class(double packed_rows);
+// The same for a number of tiles.
+double tiles_class(double num_tiles, int num_sms);
 
 // Best first; the first whose shared memory fits the device is taken. QUIRE_FORCE_KERNEL=sm80,
 // =sm90 or =decode leaves only that kernel: none may be left. Throws invalid_argument for other

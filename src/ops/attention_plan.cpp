@@ -162,7 +162,7 @@ bool copying_pays(const PlannedAttention& planned, const AttentionTargetChoice& 
 
 void plan_freely(PlanningContext& context, PlannedAttention& planned) {
   const int group = group_size(planned.shape);
-  PackedRows rows = packed_rows(planned.lengths, group);
+  PackedRows rows = packed_rows(planned.lengths, group, planned.shape.num_kv_heads);
   if (plan::mixing_pays(planned.problem())) {
     rows.mean_long = mean_long_rows(planned.lengths, group);
   }
@@ -269,7 +269,8 @@ ReservedAttention make_reservation(PlanningContext& context, const AttentionShap
   const double group = group_size(shape);
   const PackedRows rows{
       .mean = group * static_cast<double>(limits.max_total_q) / static_cast<double>(requests),
-      .max = group * static_cast<double>(longest)};
+      .max = group * static_cast<double>(longest),
+      .tiles = static_cast<double>(shape.num_kv_heads * requests)};
   const AttentionTargetChoice choice = context.targets.choose(context.device, shape, options, rows);
   reserved.config = choice.config;
   reserved.tile = choice.tile;

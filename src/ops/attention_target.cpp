@@ -8,6 +8,7 @@
 #include "core/env.h"
 #include "cpu/attention.h"
 #include "cuda/attention.h"
+#include "cuda/driver.h"
 #include "ops/attention_options.h"
 
 namespace quire {
@@ -42,7 +43,8 @@ AttentionTargetChoice ask(Device device, const AttentionShape& shape,
                                     .copies_kv = copies_kv,
                                     .group_size = shape.num_qo_heads / shape.num_kv_heads,
                                     .page_size = shape.page_size,
-                                    .fixed_split_size = split_size(options)},
+                                    .fixed_split_size = split_size(options),
+                                    .num_tiles = rows.tiles},
                                    variant);
         choice = {target.config, target.tile, target.few, target.copy_cost};
       });
@@ -65,16 +67,18 @@ PackedRows cascade_rows(const AttentionLengths& lengths, double group_size) {
 
 }  // namespace
 
-PackedRows packed_rows(const AttentionLengths& lengths, int group_size) {
-  if (lengths.num_levels() > 1) return cascade_rows(lengths, group_size);
+PackedRows packed_rows(const AttentionLengths& lengths, int group_size, int num_kv_heads) {
+  const double group = group_size;
+  if (lengths.num_levels() > 1) return cascade_rows(lengths, group);
   std::int32_t with_rows = 0, longest = 0;
   for (const std::int32_t len : lengths.qo_lens) {
     with_rows += len > 0;
     longest = std::max(longest, len);
   }
   if (with_rows == 0) return {};
-  const double group = group_size;
-  return {group * static_cast<double>(lengths.total_q()) / with_rows, group * longest};
+  return {.mean = group * static_cast<double>(lengths.total_q()) / with_rows,
+          .max = group * longest,
+          .tiles = static_cast<double>(num_kv_heads) * with_rows};
 }
 
 double mean_long_rows(const AttentionLengths& lengths, int group_size) {
@@ -94,7 +98,8 @@ AttentionTargetChoice AttentionTargets::choose(Device device, const AttentionSha
   if (device.is_cpu()) return ask(device, shape, options, rows, copies_kv);
   if constexpr (QUIRE_WITH_CUDA) {
     rows = {cuda::rows_class(rows.mean), cuda::rows_class(rows.max),
-            rows.mean_long > 0 ? cuda::rows_class(rows.mean_long) : 0};
+            rows.mean_long > 0 ? cuda::rows_class(rows.mean_long) : 0,
+            cuda::tiles_class(rows.tiles, cuda::device_limits(device.index).num_sms)};
   }
   if (options.variant) return ask(device, shape, options, rows, copies_kv);
   const Key key{shape, rows, split_size(options), copies_kv,

@@ -26,9 +26,10 @@ struct AttentionTargetChoice {
 struct PackedRows {
   double mean = 0, max = 0;
   double mean_long = 0;  // of requests of several tokens, where two kernels had better do the batch
+  double tiles = 0;      // KV heads of all requests with rows; 0 in a cascade
   bool operator==(const PackedRows&) const = default;
 };
-PackedRows packed_rows(const AttentionLengths& lengths, int group_size);
+PackedRows packed_rows(const AttentionLengths& lengths, int group_size, int num_kv_heads);
 double mean_long_rows(const AttentionLengths& lengths, int group_size);
 
 // Remembers the last answers: in a serving loop steps are of a few kinds, and asking costs strings

@@ -27,7 +27,8 @@ AttentionDemand hopper(int head_dim, double mean_packed_rows) {
   return {.shape = {.head_dim_qk = head_dim, .head_dim_vo = head_dim},
           .mean_packed_rows = mean_packed_rows,
           .max_packed_rows = mean_packed_rows,
-          .compute_major = 9};
+          .compute_major = 9,
+          .num_sms = 132};
 }
 
 bool is_valid(const AttentionConfig& c) {
@@ -99,8 +100,8 @@ TEST(AttentionChoice, FewRowsAreDecode) {
   EXPECT_EQ(first(hopper(64, 32)).kernel, AttentionKernel::sm90);
   demand = hopper(128, 16);
   EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
-  demand.page_size = 1;  // gathered rows are worth it from more than a tile of 8 on
-  EXPECT_EQ(first(demand).kernel, AttentionKernel::sm90);
+  demand.page_size = 1;
+  EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
   demand = hopper(128, 32);
   demand.compute_major = 10;
   EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
@@ -110,6 +111,42 @@ TEST(AttentionChoice, FewRowsAreDecode) {
   EXPECT_FALSE(first(demand).boxes);
   demand.shape.variant = kernels::VariantKind::custom;
   EXPECT_EQ(first(demand).kernel, AttentionKernel::sm80);
+}
+
+// Where KV need not be cut 64 rows take less than 16; an fp8 cache would have to be converted.
+TEST(AttentionChoice, ManyTilesOfMoreThanEightRowsAreNotDecodeOnHopper) {
+  for (const int head_dim : {64, 96, 128, 256}) {
+    for (const int page_size : {16, 1}) {
+      AttentionDemand demand = hopper(head_dim, 12);
+      demand.page_size = page_size;
+      demand.num_tiles = 131;
+      const bool gathers_much = page_size == 1 && head_dim == 256;
+      EXPECT_EQ(first(demand).kernel == AttentionKernel::decode, !gathers_much);
+      demand.num_tiles = 132;
+      EXPECT_EQ(first(demand).kernel, AttentionKernel::sm90);
+      EXPECT_EQ(first(demand).boxes, page_size == 16 && head_dim != 96);
+      demand.mean_packed_rows = demand.max_packed_rows = 8;
+      EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
+      demand.max_packed_rows = 12;
+      demand.compute_major = 10;
+      EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
+      demand.compute_major = 9;
+      demand.shape.kv_dtype = kernels::DType::f8e4m3;
+      EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
+    }
+  }
+}
+
+// 160 and 192 bytes: rows of K that end inside a panel of 128.
+TEST(AttentionChoice, FewRowsOfSuchHeadsAreGathered) {
+  for (const int head_dim : {80, 96}) {
+    AttentionDemand demand = hopper(head_dim, 32);
+    demand.page_size = 16;
+    EXPECT_EQ(first(demand).kernel, AttentionKernel::sm90);
+    EXPECT_FALSE(first(demand).boxes);
+    demand.mean_packed_rows = demand.max_packed_rows = 256;
+    EXPECT_TRUE(first(demand).boxes);
+  }
 }
 
 TEST(AttentionChoice, DecodeTilesOfAnFp8CacheAreAsManyBytes) {
@@ -341,7 +378,7 @@ TEST(AttentionChoice, CascadesAreChosenByWhereTheTokensAre) {
     lengths.qo_lens[0] = 64, lengths.kv_lens[0] = prefix;
     lengths.qo_lens[1] = lengths.kv_lens[1] = 0;  // between the levels
     lengths.first_requests = {0, 2};
-    return packed_rows(lengths, 4);
+    return packed_rows(lengths, 4, 8);
   };
   const auto chosen = [](PackedRows rows) {
     AttentionDemand demand = hopper(128, cuda::rows_class(rows.mean));
