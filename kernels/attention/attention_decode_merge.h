@@ -74,8 +74,9 @@ struct DecodeMerge {
   // had better read.
   static constexpr int kGroup = 16;
   static __forceinline__ int group_of(const DecodeItem& item) {
-    constexpr int kMostRows = 640;  // of parts; fewer are read sooner than counted twice
-    return item.num_parts * item.tile.num_rows > kMostRows ? kGroup : item.num_parts;
+    constexpr int kMostRows = 256 * 1024 / 4 / c.head_dim_vo;  // fewer are read sooner than counted
+    const bool many = item.num_parts > kGroup && item.num_parts * item.tile.num_rows > kMostRows;
+    return many ? kGroup : item.num_parts;
   }
 
   // Counts the rows that this warp has written, and joins those whose other parts have been

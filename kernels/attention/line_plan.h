@@ -175,10 +175,11 @@ constexpr i32 line_workers(i32 workers, i32 num_kv_heads) {
   return 16 * rest <= workers ? workers - rest : workers;
 }
 
-// Workers that a line of this length makes faster: the parts of a tile, which one block reads in
-// the end, grow with their number. With w workers that takes total / w + kPartCost * w.
-constexpr i32 kPartCost = 6;
-constexpr i32 line_worthwhile_workers(i64 total_cost, i32 num_workers) {
+// Workers that a line of this length makes faster: a tile's parts, which one block reads in the
+// end, grow with their number. Measured, w of them take total / w + 6 w; and eight parts a tile
+// cost as little as two.
+constexpr i32 line_worthwhile_workers(i64 total_cost, i64 tiles, i32 num_workers) {
+  constexpr i32 kPartCost = 6, kFewParts = 8;
   i32 low = 1, high = num_workers;  // the largest w with kPartCost * w^2 <= total
   while (low < high) {
     const i32 middle = low + (high - low + 1) / 2;
@@ -188,7 +189,8 @@ constexpr i32 line_worthwhile_workers(i64 total_cost, i32 num_workers) {
       high = middle - 1;
     }
   }
-  return low;
+  const i64 few = kFewParts * tiles;
+  return low >= few ? low : few < num_workers ? static_cast<i32>(few) : num_workers;
 }
 
 // Workers that get something where tiles are cut: not more than leaves each a few steps, and than
@@ -199,7 +201,7 @@ constexpr i32 line_cut_workers(const LineProblem& p, const LineSums& head) {
   const i64 tiles = static_cast<i64>(head.tiles) * p.num_kv_heads;
   const i64 enough = total / (static_cast<i64>(kSmallestLineSteps) * p.tile_kv);
   const i32 worthwhile =
-      p.merges_itself ? line_worthwhile_workers(total, p.num_workers) : p.num_workers;
+      p.merges_itself ? line_worthwhile_workers(total, tiles, p.num_workers) : p.num_workers;
   const i32 useful = enough < 1 ? 1 : enough < worthwhile ? static_cast<i32>(enough) : worthwhile;
   const i32 most = line_workers(useful, p.num_kv_heads);
   if (head.longest * head.tiles != head.cost || tiles > most) return most;

@@ -9,8 +9,8 @@
 #include "attention/attention_sm80_layout.h"
 #include "attention/attention_sm90_layout.h"
 #include "cuda/attention_config.h"
-#include "cuda/attention_decode.h"
 #include "cuda/attention_sm90.h"
+#include "jit/attention_demand.h"
 #include "jit/scoped_environment.h"
 #include "ops/attention_target.h"
 #include "quire/error.h"
@@ -22,14 +22,8 @@ using cuda::AttentionChoice;
 using cuda::AttentionDemand;
 using kernels::AttentionConfig;
 using kernels::AttentionKernel;
-
-AttentionDemand hopper(int head_dim, double mean_packed_rows) {
-  return {.shape = {.head_dim_qk = head_dim, .head_dim_vo = head_dim},
-          .mean_packed_rows = mean_packed_rows,
-          .max_packed_rows = mean_packed_rows,
-          .compute_major = 9,
-          .num_sms = 132};
-}
+using test::first;
+using test::hopper;
 
 bool is_valid(const AttentionConfig& c) {
   switch (c.kernel) {
@@ -40,10 +34,6 @@ bool is_valid(const AttentionConfig& c) {
     default:
       return kernels::sm80_config_valid(c);
   }
-}
-
-AttentionConfig first(const AttentionDemand& demand) {
-  return cuda::attention_choices(demand).front().config;
 }
 
 TEST(AttentionChoice, EveryDemandGetsAKernelThatIsValid) {
@@ -78,65 +68,6 @@ TEST(AttentionChoice, EveryDemandGetsAKernelThatIsValid) {
   }
 }
 
-TEST(AttentionChoice, FewRowsAreDecode) {
-  AttentionDemand demand = hopper(128, 4);
-  EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
-  EXPECT_TRUE(first(demand).boxes);
-  EXPECT_EQ(first(demand).tile_q, 8);
-  demand.max_packed_rows = 25;  // the largest request counts
-  EXPECT_EQ(first(demand).tile_q, 32);
-  demand.page_size = 16;
-  EXPECT_TRUE(first(demand).boxes);
-  demand.page_size = 4;  // less than the swizzle repeats in
-  EXPECT_FALSE(first(demand).boxes);
-  demand.compute_major = 8;
-  EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
-  EXPECT_FALSE(first(demand).boxes);
-  demand.max_packed_rows = 33;  // accumulators of more rows do not fit a warp
-  EXPECT_EQ(first(demand).kernel, AttentionKernel::sm80);
-  EXPECT_EQ(first(hopper(128, 33)).kernel, AttentionKernel::sm90);
-  EXPECT_EQ(first(hopper(256, 17)).kernel, AttentionKernel::sm90);
-  EXPECT_EQ(first(hopper(128, 17)).kernel, AttentionKernel::sm90);  // as fast for 64 rows
-  EXPECT_EQ(first(hopper(64, 32)).kernel, AttentionKernel::sm90);
-  demand = hopper(128, 16);
-  EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
-  demand.page_size = 1;
-  EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
-  demand = hopper(128, 32);
-  demand.compute_major = 10;
-  EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
-  EXPECT_TRUE(first(demand).boxes);
-  demand = hopper(80, 4);  // 160 bytes are no whole panels
-  EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
-  EXPECT_FALSE(first(demand).boxes);
-  demand.shape.variant = kernels::VariantKind::custom;
-  EXPECT_EQ(first(demand).kernel, AttentionKernel::sm80);
-}
-
-// Where KV need not be cut 64 rows take less than 16; an fp8 cache would have to be converted.
-TEST(AttentionChoice, ManyTilesOfMoreThanEightRowsAreNotDecodeOnHopper) {
-  for (const int head_dim : {64, 96, 128, 256}) {
-    for (const int page_size : {16, 1}) {
-      AttentionDemand demand = hopper(head_dim, 12);
-      demand.page_size = page_size;
-      demand.num_tiles = 131;
-      const bool gathers_much = page_size == 1 && head_dim == 256;
-      EXPECT_EQ(first(demand).kernel == AttentionKernel::decode, !gathers_much);
-      demand.num_tiles = 132;
-      EXPECT_EQ(first(demand).kernel, AttentionKernel::sm90);
-      EXPECT_EQ(first(demand).boxes, page_size == 16 && head_dim != 96);
-      demand.mean_packed_rows = demand.max_packed_rows = 8;
-      EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
-      demand.max_packed_rows = 12;
-      demand.compute_major = 10;
-      EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
-      demand.compute_major = 9;
-      demand.shape.kv_dtype = kernels::DType::f8e4m3;
-      EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
-    }
-  }
-}
-
 // 160 and 192 bytes: rows of K that end inside a panel of 128.
 TEST(AttentionChoice, FewRowsOfSuchHeadsAreGathered) {
   for (const int head_dim : {80, 96}) {
@@ -146,65 +77,6 @@ TEST(AttentionChoice, FewRowsOfSuchHeadsAreGathered) {
     EXPECT_FALSE(first(demand).boxes);
     demand.mean_packed_rows = demand.max_packed_rows = 256;
     EXPECT_TRUE(first(demand).boxes);
-  }
-}
-
-TEST(AttentionChoice, DecodeTilesOfAnFp8CacheAreAsManyBytes) {
-  AttentionDemand demand = hopper(128, 4);
-  demand.shape.kv_dtype = kernels::DType::f8e4m3;
-  EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
-  EXPECT_EQ(kernels::decode_layout(first(demand)).ring_bytes,
-            kernels::decode_layout(first(hopper(128, 4))).ring_bytes);
-  EXPECT_TRUE(first(demand).boxes);
-  demand.shape.head_dim_qk = demand.shape.head_dim_vo = 64;
-  EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
-  EXPECT_FALSE(first(demand).boxes);  // half a panel
-}
-
-TEST(AttentionChoice, FasterMemoryTakesMoreWorkersForDecode) {
-  const AttentionConfig many = first(hopper(128, 1000));
-  AttentionDemand demand = hopper(128, 4);
-  constexpr double kH200 = 1.467;
-  for (const int page_size : {16, 1}) {
-    demand.page_size = page_size;
-    const AttentionConfig few = first(demand);
-    ASSERT_EQ(few.kernel, AttentionKernel::decode);
-    const plan::FewRowsTile tile = cuda::few_rows_tile(few, many, 1);
-    const plan::FewRowsTile faster = cuda::few_rows_tile(few, many, kH200);
-    EXPECT_EQ(tile.two, plan::TwoKernels::at_once);
-    EXPECT_DOUBLE_EQ(faster.most_workers, kH200 * tile.most_workers);
-    EXPECT_EQ(faster.two, page_size == 16 ? plan::TwoKernels::at_once  // not of most of them
-                                          : plan::TwoKernels::few_last);
-    EXPECT_GT(cuda::decode_memory_share(few, kH200), cuda::decode_memory_share(few, 1));
-    EXPECT_EQ(cuda::decode_memory_share(few, 10), 1);
-  }
-}
-
-TEST(AttentionChoice, ManyKvAreEvictedAsTheMemorySuits) {
-  AttentionDemand demand = hopper(128, 4);
-  demand.page_size = 1;
-  const AttentionConfig few = first(demand);  // without boxes, which a driver would describe
-  ASSERT_FALSE(few.boxes);
-  cuda::DeviceLimits limits;
-  limits.l2_bytes = 50 << 20;
-  const auto eviction = [&](int num_tokens, double memory_bytes_per_s, bool beside) {
-    limits.memory_bytes_per_s = memory_bytes_per_s;
-    kernels::AttentionParams p{};
-    p.page_size = 1;
-    p.num_indices = num_tokens;
-    p.num_kv_heads = 8;
-    p.num_workers = 132;
-    return cuda::decode_params(few, p, limits, beside).eviction;
-  };
-  using kernels::KvEviction;
-  constexpr int kFew = 8192, kMany = 1 << 19;
-  constexpr double kH100 = 3.352e12, kH200 = 4.917e12;
-  EXPECT_EQ(eviction(kMany, kH100, false), KvEviction::normal);
-  EXPECT_EQ(eviction(kMany, 0, false), KvEviction::normal);  // not known
-  EXPECT_EQ(eviction(kMany, kH200, false), KvEviction::unchanged);
-  for (const double rate : {kH100, kH200}) {
-    EXPECT_EQ(eviction(kFew, rate, false), KvEviction::first);
-    EXPECT_EQ(eviction(kMany, rate, true), KvEviction::first);
   }
 }
 

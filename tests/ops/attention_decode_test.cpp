@@ -79,7 +79,7 @@ std::vector<AttentionCase> all_cases() {
     c.plan.fixed_split_size = 64;
   });
   // So many parts that they are joined in groups; alone in the last one, or not; two parts as well.
-  for (const int dim : {64, 256}) {
+  for (const int dim : {128, 256}) {
     add(speculative("groups_of_parts_dim" + std::to_string(dim), 2, 8), [&](AttentionCase& c) {
       c.kv_lens = {49 * 16, 47 * 16 - 3, 16, 32};
       c.shape.head_dim_qk = c.shape.head_dim_vo = dim;
@@ -150,7 +150,7 @@ class GarbageOnTheDevice {
     const auto any = static_cast<std::int32_t>(engine_());
     const auto kind = engine_() % 8;
     if (kind == 0) return any;
-    return static_cast<std::int32_t>(engine_() % (kind == 1 ? 120u : 40u)) - 2;
+    return static_cast<std::int32_t>(engine_() % (kind == 1 ? 180u : 40u)) - 2;
   }
 
  private:
@@ -158,7 +158,7 @@ class GarbageOnTheDevice {
 };
 
 constexpr int kBatch = 3, kKvHeads = 2, kQoHeads = 8, kDim = 64, kTotalQ = 9, kPages = 5;
-constexpr int kItems = 40, kPartialRows = 900, kIndices = 17, kRaggedTokens = 70;
+constexpr int kItems = 40, kPartialRows = 1400, kIndices = 17, kRaggedTokens = 70;
 
 cuda::AttentionTarget garbage_target(int page_size, kernels::DType kv_dtype) {
   return cuda::attention_target(
