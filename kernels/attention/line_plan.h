@@ -175,22 +175,23 @@ constexpr i32 line_workers(i32 workers, i32 num_kv_heads) {
   return 16 * rest <= workers ? workers - rest : workers;
 }
 
-// Workers that a line of this length makes faster: a tile's parts, which one block reads in the
-// end, grow with their number. Measured, w of them take total / w + 6 w; and eight parts a tile
-// cost as little as two.
-constexpr i32 line_worthwhile_workers(i64 total_cost, i64 tiles, i32 num_workers) {
-  constexpr i32 kPartCost = 6, kFewParts = 8;
-  i32 low = 1, high = num_workers;  // the largest w with kPartCost * w^2 <= total
+// Workers that make the line faster: a tile's parts, which one block reads in the end, grow with
+// their number. Measured, w of them take the time of total / w tokens, read as fast as one can that
+// has the memory for itself, and of 2.1 w; eight parts a tile cost as little as two.
+constexpr i32 line_worthwhile_workers(const LineProblem& p, i64 total_cost, i64 tiles) {
+  constexpr i32 kPartCost = 21, kFewParts = 8;
+  const i64 tenths = 10 * total_cost * p.memory_workers;
+  i32 low = 1, high = p.num_workers;  // the largest w with 2.1 w^2 <= tokens
   while (low < high) {
     const i32 middle = low + (high - low + 1) / 2;
-    if (static_cast<i64>(kPartCost) * middle * middle <= total_cost) {
+    if (static_cast<i64>(kPartCost) * p.num_workers * middle * middle <= tenths) {
       low = middle;
     } else {
       high = middle - 1;
     }
   }
   const i64 few = kFewParts * tiles;
-  return low >= few ? low : few < num_workers ? static_cast<i32>(few) : num_workers;
+  return low >= few ? low : few < p.num_workers ? static_cast<i32>(few) : p.num_workers;
 }
 
 // Workers that get something where tiles are cut: not more than leaves each a few steps, and than
@@ -200,8 +201,7 @@ constexpr i32 line_cut_workers(const LineProblem& p, const LineSums& head) {
   const i64 total = head.cost * p.num_kv_heads;
   const i64 tiles = static_cast<i64>(head.tiles) * p.num_kv_heads;
   const i64 enough = total / (static_cast<i64>(kSmallestLineSteps) * p.tile_kv);
-  const i32 worthwhile =
-      p.merges_itself ? line_worthwhile_workers(total, tiles, p.num_workers) : p.num_workers;
+  const i32 worthwhile = p.merges_itself ? line_worthwhile_workers(p, total, tiles) : p.num_workers;
   const i32 useful = enough < 1 ? 1 : enough < worthwhile ? static_cast<i32>(enough) : worthwhile;
   const i32 most = line_workers(useful, p.num_kv_heads);
   if (head.longest * head.tiles != head.cost || tiles > most) return most;

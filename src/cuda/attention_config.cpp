@@ -52,12 +52,14 @@ bool decode_serves(const Row& row, const AttentionDemand& demand) {
          (!row.boxes || decode_boxes_fit(demand));
 }
 
-// Of rows that end inside a panel boxes read more than the row: batches of few rows, which wait for
-// memory, take 12 to 36 % longer than by gathering (head_dim 80 and 96). Copies are made for boxes.
+// Of rows that end inside a panel boxes read more than the row: large batches of few rows, which
+// wait for memory, take 12 to 36 % longer than by gathering (head_dim 80 and 96; small ones 6 %
+// less). Copies are made for boxes.
 bool reads_too_much(const AttentionDemand& demand, const Row& row) {
   constexpr int kPanelColumns = kPanelBytes / 2;
   const int columns = std::gcd(demand.shape.head_dim_qk, demand.shape.head_dim_vo);
-  return row.tile_q == 64 && row.kv_bits == 16 && columns % kPanelColumns != 0 && !demand.copies_kv;
+  return row.tile_q == 64 && row.kv_bits == 16 && columns % kPanelColumns != 0 &&
+         demand.num_tiles >= demand.num_sms && !demand.copies_kv;
 }
 
 bool boxes_fit(const AttentionDemand& demand, const Row& row) {

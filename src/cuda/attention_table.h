@@ -55,7 +55,7 @@ constexpr Row kTable[] = {
     {decode, 16, 0, false, 64, -1, 8, 8, 32, 1, 8, 2, "decode, no boxes"},
     {decode, 16, 0, false, 128, -1, 8, 8, 16, 1, 8, 2, "decode, no boxes"},
     {decode, 16, 16, false, 64, -1, 16, 16, 32, 1, 7, 2, "decode, no boxes", fewer},
-    {decode, 16, 16, false, 128, -1, 16, 16, 16, 1, 7, 2, "decode, no boxes", fewer},
+    {decode, 16, 16, false, 192, -1, 16, 16, 16, 1, 7, 2, "decode, no boxes", fewer},
     {sm90, 16, 16, true, 64, 128, kAny, 192, 112, 12, 1, 3,
      "three consumers: 30 % over two; 128 tokens spill"},
     {sm90, 16, 16, true, 64, 8, kAny, 64, 128, 4, 1, 3, "few rows"},

@@ -69,11 +69,13 @@ TEST(AttentionChoice, EveryDemandGetsAKernelThatIsValid) {
 }
 
 // 160 and 192 bytes: rows of K that end inside a panel of 128.
-TEST(AttentionChoice, FewRowsOfSuchHeadsAreGathered) {
+TEST(AttentionChoice, LargeBatchesOfSuchHeadsAreGathered) {
   for (const int head_dim : {80, 96}) {
     AttentionDemand demand = hopper(head_dim, 32);
     demand.page_size = 16;
     EXPECT_EQ(first(demand).kernel, AttentionKernel::sm90);
+    EXPECT_TRUE(first(demand).boxes);
+    demand.num_tiles = 1000;
     EXPECT_FALSE(first(demand).boxes);
     demand.mean_packed_rows = demand.max_packed_rows = 256;
     EXPECT_TRUE(first(demand).boxes);

@@ -82,7 +82,7 @@ TEST(AttentionDecodeChoice, ManyTilesOfMoreThanEightRowsAreNotDecodeOnHopper) {
       EXPECT_EQ(first(demand).kernel == AttentionKernel::decode, is_decode);
       demand.num_tiles = gathers ? 33 : 132;
       EXPECT_EQ(first(demand).kernel, AttentionKernel::sm90);
-      EXPECT_EQ(first(demand).boxes, !gathers);
+      EXPECT_EQ(first(demand).boxes, page_size == 16);
       demand.mean_packed_rows = demand.max_packed_rows = 8;
       EXPECT_EQ(first(demand).kernel, AttentionKernel::decode);
       demand.max_packed_rows = 12;

@@ -27,6 +27,20 @@ AttentionCase speculative(const std::string& name, int qo_len, int group) {
   return c;
 }
 
+// So many parts that they are joined in groups; alone in the last one, or not; two parts as well.
+std::vector<AttentionCase> cases_of_many_parts() {
+  std::vector<AttentionCase> cases;
+  for (const int dim : {128, 256}) {
+    AttentionCase c = speculative("groups_of_parts_dim" + std::to_string(dim), 2, 8);
+    c.kv_lens = {49 * 16, 47 * 16 - 3, 16, 32};
+    c.shape.head_dim_qk = c.shape.head_dim_vo = dim;
+    c.plan.fixed_split_size = 16;
+    c.sinks = true;
+    cases.push_back(c);
+  }
+  return cases;
+}
+
 std::vector<AttentionCase> all_cases() {
   std::vector<AttentionCase> cases;
   const auto add = [&cases](AttentionCase c, auto&& change) {
@@ -78,15 +92,6 @@ std::vector<AttentionCase> all_cases() {
     c.shape.layout = KvLayout::hnd;
     c.plan.fixed_split_size = 64;
   });
-  // So many parts that they are joined in groups; alone in the last one, or not; two parts as well.
-  for (const int dim : {128, 256}) {
-    add(speculative("groups_of_parts_dim" + std::to_string(dim), 2, 8), [&](AttentionCase& c) {
-      c.kv_lens = {49 * 16, 47 * 16 - 3, 16, 32};
-      c.shape.head_dim_qk = c.shape.head_dim_vo = dim;
-      c.plan.fixed_split_size = 16;
-      c.sinks = true;
-    });
-  }
   for (const int dim : {128, 192, 256}) {
     for (const DType kv : {DType::bf16, DType::f8e4m3}) {
       for (const int page_size : {8, 1}) {
@@ -123,6 +128,8 @@ TEST_P(AttentionDecode, AgreesWithReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, AttentionDecode, testing::ValuesIn(all_cases()),
+                         [](const auto& each) { return each.param.name; });
+INSTANTIATE_TEST_SUITE_P(ManyParts, AttentionDecode, testing::ValuesIn(cases_of_many_parts()),
                          [](const auto& each) { return each.param.name; });
 
 // The counters of split tiles are as they were after every run.

@@ -60,7 +60,7 @@ TEST(AttentionPlan, CutsFewTokensIntoFewParts) {
         .items.size();
   };
   EXPECT_EQ(num_items(1, 2048), 18u);
-  EXPECT_EQ(num_items(1, 8192), 37u);
+  EXPECT_EQ(num_items(1, 8192), 36u);
   EXPECT_EQ(num_items(1, 32768), 73u);
   EXPECT_EQ(num_items(1, 131072), 132u);
   EXPECT_EQ(num_items(4, 8192), 4u * 18);
