@@ -70,6 +70,15 @@ DECODE = [
     (128, 4096, (32, 32), False),
     (128, 4096, (64, 8), False),
 ]
+# What a GPU of eight that share a model has: batch, kv_len, heads.
+DECODE_ONE_KV_HEAD = [
+    (1, 8192, (8, 1)),
+    (1, 32768, (8, 1)),
+    (1, 131072, (8, 1)),
+    (1, 32768, (16, 1)),
+    (8, 4096, (8, 1)),
+    (64, 4096, (8, 1)),
+]
 SPECULATIVE = [(16, 4, 1024), (64, 4, 2048), (64, 8, 2048)]  # batch, query tokens, kv_len
 SHARED_PREFIX = [(64, 8192, 512)]  # batch, tokens that all share, own tokens
 DECODE_INVARIANT = [(32, 4096), (64, 2048), (128, 4096), (256, 1024)]  # batch, kv_len
@@ -182,6 +191,9 @@ def decode_cases() -> Iterator[Planned]:
             sizes, problem = {"batch": batch, "kv_len": kv_len}, (batch, 1, kv_len, heads, 128)
             as_graph = op == "decode_graph"
             yield Planned(op, sizes, uniform(*problem, False), page_sizes, graph=as_graph)
+    for batch, kv_len, heads in DECODE_ONE_KV_HEAD:
+        sizes, problem = {"batch": batch, "kv_len": kv_len}, (batch, 1, kv_len, heads, 128)
+        yield Planned("decode_one_kv_head", sizes, uniform(*problem, False), page_sizes)
     uneven = [*(128 + (1024 - 128) * i // 62 for i in range(63)), 65536]
     sizes = {"batch": 64, "kv_len": "63 x 128..1024, 1 x 65536"}
     yield Planned("decode", sizes, ragged([1] * 64, uneven, (32, 8)), page_sizes)
