@@ -177,9 +177,9 @@ constexpr i32 line_workers(i32 workers, i32 num_kv_heads) {
 
 // Workers that make the line faster: a tile's parts, which one block reads in the end, grow with
 // their number. Measured, w of them take the time of total / w tokens, read as fast as one can that
-// has the memory for itself, and of 2.1 w; eight parts a tile cost as little as two.
+// has the memory for itself, and of 2.1 w; the loads of 16 parts a tile are under way together.
 constexpr i32 line_worthwhile_workers(const LineProblem& p, i64 total_cost, i64 tiles) {
-  constexpr i32 kPartCost = 21, kFewParts = 8;
+  constexpr i32 kPartCost = 21, kFewParts = 16;
   const i64 tenths = 10 * total_cost * p.memory_workers;
   i32 low = 1, high = p.num_workers;  // the largest w with 2.1 w^2 <= tokens
   while (low < high) {

@@ -64,8 +64,8 @@ TEST(AttentionPlan, CutsFewTokensIntoFewParts) {
   EXPECT_EQ(num_items(1, 32768), 73u);
   EXPECT_EQ(num_items(1, 131072), 132u);
   EXPECT_EQ(num_items(4, 8192), 4u * 18);
-  EXPECT_EQ(num_items(8, 8192), 8u * 13);
-  EXPECT_EQ(num_items(8, 1024), 8u * 8);  // eight cost little
+  EXPECT_EQ(num_items(8, 8192), 8u * 16);
+  EXPECT_EQ(num_items(8, 1024), 8u * 16);  // as many cost little
   EXPECT_EQ(num_items(8, 32768), 8u * 16);
 }
 
