@@ -177,8 +177,9 @@ constexpr i32 line_workers(i32 workers, i32 num_kv_heads) {
 
 // Workers that make the line faster: a tile's parts, which one block reads in the end, grow with
 // their number. Measured, w of them take the time of total / w tokens, read as fast as one can that
-// has the memory for itself, and of 2.1 w; the loads of 16 parts a tile are under way together.
-constexpr i32 line_worthwhile_workers(const LineProblem& p, i64 total_cost, i64 tiles) {
+// has the memory for itself, and of 2.1 w; but the loads of 16 parts are under way together, so
+// that the longest tile may have as many.
+constexpr i32 line_worthwhile_workers(const LineProblem& p, i64 total_cost, i64 longest) {
   constexpr i32 kPartCost = 21, kFewParts = 16;
   const i64 tenths = 10 * total_cost * p.memory_workers;
   i32 low = 1, high = p.num_workers;  // the largest w with 2.1 w^2 <= tokens
@@ -190,7 +191,7 @@ constexpr i32 line_worthwhile_workers(const LineProblem& p, i64 total_cost, i64 
       high = middle - 1;
     }
   }
-  const i64 few = kFewParts * tiles;
+  const i64 few = kFewParts * total_cost / longest;
   return low >= few ? low : few < p.num_workers ? static_cast<i32>(few) : p.num_workers;
 }
 
@@ -201,7 +202,9 @@ constexpr i32 line_cut_workers(const LineProblem& p, const LineSums& head) {
   const i64 total = head.cost * p.num_kv_heads;
   const i64 tiles = static_cast<i64>(head.tiles) * p.num_kv_heads;
   const i64 enough = total / (static_cast<i64>(kSmallestLineSteps) * p.tile_kv);
-  const i32 worthwhile = p.merges_itself ? line_worthwhile_workers(p, total, tiles) : p.num_workers;
+  const i32 worthwhile = p.merges_itself && head.longest > 0
+                             ? line_worthwhile_workers(p, total, head.longest)
+                             : p.num_workers;
   const i32 useful = enough < 1 ? 1 : enough < worthwhile ? static_cast<i32>(enough) : worthwhile;
   const i32 most = line_workers(useful, p.num_kv_heads);
   if (head.longest * head.tiles != head.cost || tiles > most) return most;

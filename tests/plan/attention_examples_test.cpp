@@ -69,6 +69,19 @@ TEST(AttentionPlan, CutsFewTokensIntoFewParts) {
   EXPECT_EQ(num_items(8, 32768), 8u * 16);
 }
 
+// Short requests beside a long one are no reason to cut that into more parts.
+TEST(AttentionPlan, CutsALongTileIntoFewPartsBesideShortOnes) {
+  AttentionTile tile{.num_workers = 132, .tile_q = 8, .tile_kv = 16, .merges_itself = true};
+  tile.memory_workers = 46;
+  std::vector<std::int32_t> kv_lens(64, 16);
+  kv_lens[10] = 8192;
+  const AttentionPlan plan = plan_of(std::vector<std::int32_t>(64, 1), kv_lens, tile,
+                                     {.group_size = 8, .num_kv_heads = 1});
+  const auto parts = std::ranges::count(plan.items, 10, &kernels::WorkItem::request);
+  EXPECT_GE(parts, 16);
+  EXPECT_LE(parts, 40);
+}
+
 TEST(AttentionPlan, PlansAMillionTokensOfPrefill) {
   const AttentionPlan plan = plan_of({1'000'000}, {1'000'000}, {132, 128, 128},
                                      {.group_size = 4, .num_kv_heads = 8, .causal = true});
