@@ -70,22 +70,23 @@ struct DecodeMerge {
     write_row<c>(p, t, first_row + row, first_col + col, o, result);
   }
 
-  // Parts of a row that are joined before the others, where they are more than one multiprocessor
-  // had better read.
+  // Parts are joined by so many, and then these, where they are more than one multiprocessor had
+  // better read. The largest kernels do without: they take long enough to compile.
   static constexpr int kGroup = 16;
-  static __forceinline__ int group_of(const DecodeItem& item) {
+  static __forceinline__ bool in_groups(const DecodeItem& item) {
     constexpr int kMostRows = 256 * 1024 / 4 / c.head_dim_vo;  // fewer are read sooner than counted
-    const bool many = item.num_parts > kGroup && item.num_parts * item.tile.num_rows > kMostRows;
-    return many ? kGroup : item.num_parts;
+    if constexpr (c.row_tiles > 2) return false;
+    return item.num_parts > kGroup && item.num_parts * item.tile.num_rows > kMostRows;
   }
 
   // Counts the rows that this warp has written, and joins those whose other parts have been
   // written too.
   __forceinline__ void join_arrived(const DecodeItem& item) const {
     const int lane = tile::lane_index(), num_rows = item.tile.num_rows;
-    const int group = group_of(item), groups = tile::ceil_div(item.num_parts, group);
-    const int first = (item.tile.partial_row - item.first_partial_row) / group * group;
-    const int parts = tile::min_of(group, item.num_parts - first);
+    const bool grouped = in_groups(item);
+    const int part = item.tile.partial_row - item.first_partial_row;
+    const int first = grouped ? part / kGroup * kGroup : 0;
+    const int parts = grouped ? tile::min_of(kGroup, item.num_parts - first) : item.num_parts;
     u32 rows = tile::warp::ballot(lane < num_rows && lane % 8 % kWarps == tile::warp_index());
     if (parts > 1) {
       // Half as many counters as rows of parts: those of the first group leave some to its tile.
@@ -93,10 +94,11 @@ struct DecodeMerge {
       rows = arrived(rows, p.counters + row / 2, parts);
 #pragma unroll 1
       for (int r = 0; r < num_rows; ++r) {
-        if (rows >> r & 1) join_parts<1>(item, r, first, parts, groups == 1);
+        if (rows >> r & 1) join_parts<1>(item, r, first, parts, !grouped);
       }
     }
-    if (groups == 1) return;
+    if (!grouped) return;
+    const int groups = tile::ceil_div(item.num_parts, kGroup);
     rows = arrived(rows, p.counters + item.first_partial_row / 2 + num_rows, groups);
 #pragma unroll 1
     for (int r = 0; r < num_rows; ++r) {
