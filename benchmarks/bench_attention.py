@@ -196,7 +196,8 @@ def decode_cases() -> Iterator[Planned]:
         yield Planned("decode_one_kv_head", sizes, uniform(*problem, False), page_sizes)
     uneven = [*(128 + (1024 - 128) * i // 62 for i in range(63)), 65536]
     sizes = {"batch": 64, "kv_len": "63 x 128..1024, 1 x 65536"}
-    yield Planned("decode", sizes, ragged([1] * 64, uneven, (32, 8)), page_sizes)
+    for heads in ((32, 8), (64, 4)):
+        yield Planned("decode", sizes, ragged([1] * 64, uneven, heads), page_sizes)
     for batch, tokens, kv_len in SPECULATIVE:
         sizes = {"batch": batch, "tokens": tokens, "kv_len": kv_len}
         problem = uniform(batch, tokens, kv_len, (32, 8), 128, True)
