@@ -37,8 +37,8 @@ struct AttentionKernels {
   const AttentionVariant* variant = nullptr;
 };
 
-// Chooses and compiles the kernels for a demand (its compute_major is filled in here), two where
-// demand.mean_long_rows asks for it and the GPU can run both at once. variant: of
+// Chooses and compiles the kernels for a demand (its compute_major and num_sms are filled in here),
+// two where demand.mean_long_rows asks for it and the GPU can run both at once. variant: of
 // demand.shape.variant custom, else null. Throws not_implemented, naming argument and reason, where
 // CUDA has no kernel, compile where the variant does not compile.
 AttentionTarget attention_target(int device_index, AttentionDemand demand,

@@ -169,8 +169,12 @@ double rows_class(double packed_rows) {
 }
 
 double tiles_class(double num_tiles, int num_sms) {
-  if (num_tiles >= num_sms) return num_sms;
-  return num_tiles >= num_sms / 4. ? num_sms / 4. : 0;
+  double largest = 0;  // of the table's limits that are not above
+  for (const Row& row : kTable) {
+    const double limit = tiles_below(row, num_sms);
+    if (limit <= num_tiles) largest = std::max(largest, limit);
+  }
+  return largest;
 }
 
 namespace {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cstring>
 #include <random>
 #include <string>
 #include <vector>
@@ -136,8 +137,10 @@ INSTANTIATE_TEST_SUITE_P(ManyParts, AttentionDecode, testing::ValuesIn(cases_of_
 TEST(AttentionDecode, RunsOfOnePlanAreTheSame) {
   AttentionCase c = speculative("", 2, 4);
   c.plan.fixed_split_size = 32;
-  const AttentionBatch batch(c);
-  expect_equal_runs(batch);
+  expect_equal_runs(AttentionBatch(c));
+  for (const AttentionCase& many_parts : cases_of_many_parts()) {
+    expect_equal_runs(AttentionBatch(many_parts));
+  }
 }
 
 #if QUIRE_WITH_CUDA
@@ -146,18 +149,28 @@ class GarbageOnTheDevice {
  public:
   explicit GarbageOnTheDevice(unsigned seed) : engine_(seed) {}
 
-  TestTensor ints(int count) {
-    std::vector<std::int32_t> values;
-    for (int i = 0; i < count; ++i) values.push_back(number());
+  TestTensor ints(int count) { return TestTensor::ints(numbers(count)); }
+  // Work items. many_parts: some belong to tiles of so many parts that they are joined in groups.
+  TestTensor items(int count, bool many_parts) {
+    constexpr int kInts = sizeof(kernels::WorkItem) / 4;
+    std::vector<std::int32_t> values = numbers(count * kInts);
+    for (int i = 0; many_parts && i < count; i += 2) {
+      kernels::WorkItem item{.request = i % 3, .kv_head = i % 2};
+      item.partial_row = number();
+      item.num_parts = 130 + i;
+      std::memcpy(&values[static_cast<std::size_t>(i * kInts)], &item, sizeof(item));
+    }
     return TestTensor::ints(values);
   }
-  // Small, so that much of it points somewhere, or as many parts as are joined in groups, or
-  // anything.
+  std::vector<std::int32_t> numbers(int count) {
+    std::vector<std::int32_t> values;
+    for (int i = 0; i < count; ++i) values.push_back(number());
+    return values;
+  }
+  // Small, so that much of it points somewhere, or anything.
   std::int32_t number() {
     const auto any = static_cast<std::int32_t>(engine_());
-    const auto kind = engine_() % 8;
-    if (kind == 0) return any;
-    return static_cast<std::int32_t>(engine_() % (kind == 1 ? 180u : 40u)) - 2;
+    return engine_() % 8 == 0 ? any : static_cast<std::int32_t>(engine_() % 40) - 2;
   }
 
  private:
@@ -224,9 +237,12 @@ void run_on_garbage(unsigned seed, int page_size, bool fp8) {
   p.tile_rows = target.tile.tile_q;
 
   GarbageOnTheDevice garbage(seed);
-  const TestTensor items = garbage.ints(kItems * static_cast<int>(sizeof(kernels::WorkItem) / 4));
+  const bool many_parts = seed % 2 == 0;
+  const TestTensor items = garbage.items(kItems, many_parts);
   const TestTensor worker_indptr = garbage.ints(p.num_workers + 1);
-  const TestTensor qo_indptr = garbage.ints(kBatch + 1), kv_indptr = garbage.ints(kBatch + 1);
+  const TestTensor qo_indptr =
+      many_parts ? TestTensor::ints({0, 3, 6, kTotalQ}) : garbage.ints(kBatch + 1);
+  const TestTensor kv_indptr = garbage.ints(kBatch + 1);
   const TestTensor kv_lens = garbage.ints(kBatch), kv_indices = garbage.ints(kIndices);
   const TestTensor mask_indptr = garbage.ints(kBatch + 1), mask = garbage.ints(4);
   const TestTensor counters = garbage.ints((kPartialRows + 1) / 2);
