@@ -97,6 +97,7 @@ def planned(
             pages.kv_indices.to(DEVICE),
             pages.kv_last_page_len,
             page_size=pages.k_pool.shape[1],
+            q_dtype=tensors.q.dtype,
             kv_dtype=pages.k_pool.dtype,
             **options,
         )

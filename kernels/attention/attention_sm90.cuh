@@ -15,7 +15,6 @@
 #include "attention/attention_sm90_rows.h"
 #include "attention/attention_sm90_steps.h"
 #include "attention/attention_sm90_transpose.h"
-#include "attention/attention_sm90_transposing_producer.h"
 
 namespace quire::kernels {
 
@@ -36,8 +35,12 @@ __forceinline__ void attention_sm90(const AttentionSm90Params& params) {
   const int warp = tile::uniform_warp_index();
   if (warp < 4) {
     tile::release_registers<kLayout.producer_registers>();
-    if constexpr (sm90_transposes(c) && !sm90_prepares_apart(c)) {
-      Sm90TransposingProducer<c>{params, smem}.run(warp);
+    if constexpr (sm90_transposes(c) && c.boxes) {
+      if (warp < 2) {
+        Sm90BoxProducer<c>{params, smem}.run_as_two(warp);
+      } else {
+        Sm90Transposer<c>{params, smem, warp - 2}.run();
+      }
     } else if constexpr (c.boxes) {
       Sm90BoxProducer<c>{params, smem}.run(warp);
     } else {

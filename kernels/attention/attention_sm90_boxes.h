@@ -1,6 +1,7 @@
 // The producer of attention_sm90 where q, k and v fit boxes. Four warps, a role each: look up the
-// items, and ask the copy engine for q, K and V. Rows past the end of the tensors come as zeros;
-// rows past the end of a request may hold anything, and who reads V clears those.
+// items, and ask the copy engine for q, K and V; or two, where the others transpose V. Rows past the
+// end of the tensors come as zeros; rows past the end of a request may hold anything, and who reads
+// V clears those.
 #pragma once
 
 #include "attention/attention_sm90_smem.h"
@@ -60,12 +61,14 @@ struct Sm90BoxProducer {
     }
   }
 
-  // Tiles come in boxes of box_rows rows, one a lane: the first row of this lane's.
   template <bool is_v>
   static constexpr int kPanels = is_v ? kLayout.v_panels : kLayout.k_panels;
-  template <bool is_v>
-  __forceinline__ int box_row() const {
-    return tile::lane_index() / kPanels<is_v> * params.box_rows;
+  // Tiles come in boxes of box_rows rows of a panel, one a lane. From row tile_kv on: none.
+  struct Box {
+    int row, panel;
+  };
+  __forceinline__ Box box_of(int lane, int panels) const {
+    return {lane / panels * params.box_rows, lane % panels};
   }
   // A page, and the row of it that a box begins with.
   struct Place {
@@ -109,20 +112,15 @@ struct Sm90BoxProducer {
       ++w.entry;
     }
   }
-  __forceinline__ Place find(const Sm90Item& t, int tile, int row) const {
-    return place_of(walk_from(t, tile, row));
-  }
-  // The tile of which this lane's box begins in `row` of the tile and at `place`.
+  // The tile of which this lane's box begins at `place`.
   template <bool is_v>
-  __forceinline__ void load_tile(const KvStage& to, u32 parity, int row, const Place& place,
+  __forceinline__ void load_tile(const KvStage& to, u32 parity, const Box& box, const Place& place,
                                  int kv_head) const {
-    const int lane = tile::lane_index();
     to.empty.wait(parity ^ 1);
-    if (lane == 0) to.full.arrive_expect(kPanels<is_v> * c.tile_kv * 128);
-    if (row < c.tile_kv) {
-      const int panel = lane % kPanels<is_v>;
-      tile::tma::load_4d(to.data + panel * (c.tile_kv * 128) + row * 128,
-                         is_v ? params.v : params.k, to.full, panel * kLayout.kv_panel_columns,
+    if (tile::lane_index() == 0) to.full.arrive_expect(kPanels<is_v> * c.tile_kv * 128);
+    if (box.row < c.tile_kv) {
+      tile::tma::load_4d(to.data + box.panel * (c.tile_kv * 128) + box.row * 128,
+                         is_v ? params.v : params.k, to.full, box.panel * kLayout.kv_panel_columns,
                          place.slot, kv_head, place.page);
     }
   }
@@ -130,7 +128,7 @@ struct Sm90BoxProducer {
   // All tiles of K or of V, in the order of the items.
   template <bool is_v>
   __forceinline__ void load_kv() const {
-    const int row = box_row<is_v>();
+    const Box box = box_of(tile::lane_index(), kPanels<is_v>);
     Ring<Sm90Smem<c>::template kv_stages<is_v>()> ring;
 #pragma unroll 1
     for (int count = 0;; ++count) {
@@ -138,11 +136,11 @@ struct Sm90BoxProducer {
       const int num_tiles = t.num_tiles;  // after the last one the item may be gone
       if (num_tiles == 0) return;
       const int kv_head = t.kv_head;
-      Walk walk = walk_from(t, num_tiles - 1, row);
+      Walk walk = walk_from(t, num_tiles - 1, box.row);
       tile::sync_warp();  // the item may go when consumers have its tiles: lanes without boxes too
 #pragma unroll 1
       for (int left = num_tiles; left > 0; --left) {
-        load_tile<is_v>(smem.template kv_stage<is_v>(ring.stage), ring.parity, row, place_of(walk),
+        load_tile<is_v>(smem.template kv_stage<is_v>(ring.stage), ring.parity, box, place_of(walk),
                         kv_head);
         ring.advance();
         walk_back(walk);
@@ -158,12 +156,63 @@ struct Sm90BoxProducer {
     } while (smem.item(count++ % kSm90ItemSlots).num_tiles > 0);
   }
 
+  // Those of K and V by one warp: boxes of K are of its first 16 lanes, of V of the others.
+  __forceinline__ void load_keys_and_values() const {
+    static_assert(tile::max_of(kPanels<false>, kPanels<true>) * (c.tile_kv / 16) <= 16);
+    const bool is_v = tile::lane_index() >= 16;
+    const Box box = box_of(tile::lane_index() % 16, is_v ? kPanels<true> : kPanels<false>);
+    const Box k_box{is_v ? c.tile_kv : box.row, box.panel};
+    const Box v_box{is_v ? box.row : c.tile_kv, box.panel};
+    Ring<Sm90Smem<c>::template kv_stages<false>()> keys;
+    Ring<Sm90Smem<c>::template kv_stages<true>()> values;
+#pragma unroll 1
+    for (int count = 0;; ++count) {
+      const Sm90Item& t = smem.wait_item(count);
+      const int num_tiles = t.num_tiles;
+      if (num_tiles == 0) return;
+      const int kv_head = t.kv_head;
+      Walk walk = walk_from(t, num_tiles - 1, box.row);
+      tile::sync_warp();  // as in load_kv()
+#pragma unroll 1
+      for (int left = num_tiles; left > 0; --left) {
+        const Place place = place_of(walk);
+        load_tile<false>(smem.template kv_stage<false>(keys.stage), keys.parity, k_box, place,
+                         kv_head);
+        load_tile<true>(smem.template kv_stage<true>(values.stage), values.parity, v_box, place,
+                        kv_head);
+        keys.advance();
+        values.advance();
+        walk_back(walk);
+      }
+    }
+  }
+
+  // Items, and the q of each, by one thread. Two items are looked up before they are needed: the
+  // next ones may have one tile each.
+  __forceinline__ void load_items() const {
+    int index = first_item(params.attention), known = 0;
+#pragma unroll 1
+    for (int count = 0;; ++count) {
+      for (; known <= count; ++known) index = hand_out_item<c>(params, smem, index, known) + 1;
+      const Sm90Item& t = smem.item(count % kSm90ItemSlots);
+      load_q(t, count);
+      if (t.num_tiles == 0) return;
+      for (; known <= count + 2; ++known) index = hand_out_item<c>(params, smem, index, known) + 1;
+    }
+  }
+
   __forceinline__ void run(int warp) const {
     const bool leader = tile::lane_index() == 0;
     if (warp == 0) load_kv<false>();
     if (warp == 1) load_kv<true>();
     if (warp == 2 && leader) load_all_q();
     if (warp == 3 && leader) look_up();
+  }
+
+  // The same by two warps.
+  __forceinline__ void run_as_two(int warp) const {
+    if (warp == 0) load_keys_and_values();
+    if (warp == 1 && tile::lane_index() == 0) load_items();
   }
 };
 

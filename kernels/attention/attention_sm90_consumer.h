@@ -63,6 +63,7 @@ struct Sm90Consumer {
   Ring<kLayout.q_stages> q_ring;
   Ring<kLayout.k_stages> k_ring;
   Ring<kLayout.v_stages> v_ring;
+  u32 held_q[kLayout.holds_q ? kQkSteps : 1][4];  // the item's rows, as A operands
 
   // Of the tile, this warp's. With 8 bits opaque: what the rare paths make of it spilled, kept over
   // the loop.
@@ -119,7 +120,11 @@ struct Sm90Consumer {
       const u64 b = tile::wgmma::advance(keys, step / 4 * (c.tile_kv * 128) + step % 4 * 32);
       const u64 a =
           tile::wgmma::advance(rows_of_q, step / 4 * (kLayout.q_stage_rows * 128) + step % 4 * 32);
-      tile::Wgmma<T, c.tile_kv>::ss(s, a, b, step > 0);
+      if constexpr (kLayout.holds_q) {
+        tile::Wgmma<T, c.tile_kv>::rs(s, held_q[step], b, step > 0);
+      } else {
+        tile::Wgmma<T, c.tile_kv>::ss(s, a, b, step > 0);
+      }
     }
     tile::wgmma::commit();
   }
@@ -155,6 +160,19 @@ struct Sm90Consumer {
     }
   }
 
+  // Takes the rows of the item from its stage, where they are held.
+  __forceinline__ void hold_rows() {
+    if constexpr (kLayout.holds_q) {
+      const int lane = tile::lane_index();
+      const int row = (kOwnRows ? 0 : warpgroup * 64) + warp * 16 + lane % 16;
+#pragma unroll
+      for (int step = 0; step < kQkSteps; ++step) {
+        u8* panel = smem.q(q_ring.stage) + step / 4 * (kLayout.q_stage_rows * 128);
+        tile::ldmatrix_x4(held_q[step], chunk_address(panel, row, step % 4 * 2 + lane / 16));
+      }
+    }
+  }
+
   // The stage of q of the next item.
   __forceinline__ void next_rows() {
     if constexpr (kOwnRows) {
@@ -163,8 +181,9 @@ struct Sm90Consumer {
       q_ring.advance();
     }
   }
-  // Begins with the rows of an item.
+  // Begins with the rows of an item, which are there.
   __forceinline__ void begin_item(const Sm90Item& t) {
+    hold_rows();
     // Shuffled, so that the compiler knows them to be the same in a warp.
     tile = tile::warp::shuffle(t.num_tiles, 0);
     plain_first = tile::warp::shuffle(t.plain_first[warpgroup], 0);

@@ -10,7 +10,11 @@ struct Sm90Layout {
   // Warpgroups before the consumers: the producer, and where sm90_prepares_apart() one for that.
   i32 first_consumer;
   i32 threads;
+  i32 preparers;  // warps that convert K and V, or transpose V
   i32 producer_registers, preparer_registers, consumer_registers;  // a thread
+  // Does a consumer hold the q of its item in registers, so that the products read K alone from
+  // shared memory: 1 to 2 % of 8 bits.
+  bool holds_q;
   i32 q_stages, k_stages, v_stages;
   // Rows of a stage of q: the tile's, or 64 where each warpgroup has stages of its own.
   i32 q_stage_rows;
@@ -58,10 +62,10 @@ constexpr bool sm90_converts(const AttentionConfig& c) {
   return is_fp8(c.kv_dtype) && !is_fp8(c.q_dtype);
 }
 
-// Does a warpgroup of its own prepare K or V? Three consumers leave no room for one: there the one
-// that asks for boxes transposes V.
+// Does a warpgroup of its own prepare K or V? Asking for boxes leaves two warps of the producer to
+// transpose V, and the consumers the registers of a warpgroup.
 constexpr bool sm90_prepares_apart(const AttentionConfig& c) {
-  return sm90_converts(c) || (sm90_transposes(c) && !(c.boxes && c.tile_q > 128));
+  return sm90_converts(c) || (sm90_transposes(c) && !c.boxes);
 }
 
 constexpr void set_registers(const AttentionConfig& c, Sm90Layout& l) {
@@ -70,12 +74,12 @@ constexpr void set_registers(const AttentionConfig& c, Sm90Layout& l) {
   // take registers, boxes few.
   const bool one = l.consumers == 1, three = l.consumers == 3;
   const bool few = c.boxes && !sm90_transposes(c);
-  l.producer_registers = one ? 160 : three ? (few ? 32 : 56) : few ? 40 : 72;
-  l.consumer_registers = one ? 240 : three ? (few ? 160 : 152) : few ? 232 : 216;
+  l.producer_registers = one ? 160 : three ? (few ? 32 : 56) : few ? 40 : c.boxes ? 56 : 72;
+  l.consumer_registers = one ? 240 : three ? (few ? 160 : 152) : few ? 232 : c.boxes ? 224 : 216;
   if (l.first_consumer == 2) {
     l.producer_registers = c.boxes ? 40 : one ? 96 : 64;
-    l.preparer_registers = one ? 96 : c.boxes || three ? 56 : 48;
-    l.consumer_registers = one ? 240 : three ? 120 : c.boxes ? 208 : 200;
+    l.preparer_registers = one ? 96 : c.boxes ? 56 : 48;
+    l.consumer_registers = one ? 240 : c.boxes ? 208 : 200;
   }
 }
 
@@ -85,6 +89,8 @@ constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {
   l.consumers = c.tile_q / 64;
   l.first_consumer = sm90_prepares_apart(c) ? 2 : 1;
   l.threads = 128 * (l.first_consumer + l.consumers);
+  l.preparers = l.first_consumer == 2 ? 4 : transposes ? 2 : 0;
+  l.holds_q = transposes && c.boxes && l.consumers == 2 && c.head_dim_qk <= 128;
   set_registers(c, l);
   const auto panels = [](i32 head_dim, i32 columns) { return (head_dim + columns - 1) / columns; };
   l.panel_columns = 128 / size_bytes(c.q_dtype);
@@ -149,7 +155,7 @@ constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {
   l.raw_v_full = l.raw_k_empty + 8 * l.raw_k_stages;
   l.raw_v_empty = l.raw_v_full + 8 * l.raw_v_stages;
   // Where rows are gathered, head_dim 256 spills with it.
-  l.follows = l.consumers == 2 && l.first_consumer == 1 && (c.boxes || c.head_dim_vo <= 128);
+  l.follows = l.consumers == 2 && l.preparers == 0 && (c.boxes || c.head_dim_vo <= 128);
   l.k_led = l.raw_v_empty + 8 * l.raw_v_stages;
   l.bytes = l.k_led + (l.follows ? 8 * l.k_stages : 0);
   return l;

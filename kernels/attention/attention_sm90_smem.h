@@ -174,14 +174,13 @@ struct Sm90Smem {
   // Of K or V: who fills what the producer fills, who empties what the consumers read.
   template <bool is_v>
   __forceinline__ void init_ring(int full, int empty) const {
-    constexpr int kPreparers = 4;  // warps
     for (int i = 0; i < kRawStages<is_v>; ++i) {
       const KvStage raw = raw_stage<is_v>(i);
-      raw.full.init(full), raw.empty.init(kPreparers);
+      raw.full.init(full), raw.empty.init(kLayout.preparers);
     }
     for (int i = 0; i < (is_v ? kLayout.v_stages : kLayout.k_stages); ++i) {
       const KvStage ready = ready_stage<is_v>(i);
-      ready.full.init(kRawStages<is_v> > 0 ? kPreparers : full), ready.empty.init(empty);
+      ready.full.init(kRawStages<is_v> > 0 ? kLayout.preparers : full), ready.empty.init(empty);
     }
   }
   __forceinline__ tile::Mbarrier& barrier(int offset, int stage) const {

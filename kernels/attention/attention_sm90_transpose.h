@@ -1,5 +1,5 @@
-// The four warps of attention_sm90 that transpose V where it has 8 bits: wgmma wants 8-bit operands
-// with the tokens contiguous.
+// The warps of attention_sm90 that transpose V where it has 8 bits: wgmma wants 8-bit operands with
+// the tokens contiguous.
 //
 // In every 16 tokens of a row the pairs come in the order 0, 4, 1, 5, 2, 6, 3, 7: what a thread has
 // of S, columns 2 t and 2 t + 1 of every 8, is then what it must have of P, four tokens in a word.
@@ -9,6 +9,7 @@
 #include "attention/attention_sm90_smem.h"
 #include "tile/mma.h"
 #include "tile/tma.h"
+#include "tile/vec.h"
 
 namespace quire::kernels {
 
@@ -17,22 +18,31 @@ struct Sm90Transposer {
   static constexpr Sm90Layout kLayout = sm90_layout(c);
   static constexpr int kGroups = c.tile_kv / 32;      // of tokens, one a k-step
   static constexpr int kChunks = c.head_dim_vo / 16;  // of columns
+  // A warp has every kLayout.preparers-th chunk, and kTogether blocks of 32 tokens x 16 columns are
+  // read while as many are written: shared memory is busy, and answers after some 250 cycles.
+  static constexpr int kWarpChunks = (kChunks + kLayout.preparers - 1) / kLayout.preparers;
+  static constexpr int kBlocks = kWarpChunks * kGroups;
+  static constexpr int kTogether = kLayout.consumers == 1 ? 4 : 2;  // as registers allow
 
   const AttentionSm90Params& params;
   const Sm90Smem<c> smem;
-  const int warp;
+  const int warp;  // of kLayout.preparers
 
-  // Clears tokens from `rows` on of group `group`; r[i] has two tokens of each 8.
-  static __forceinline__ void clear(u32 (&r)[4], int group, int rows) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int left = rows - (32 * group + 8 * i + tile::lane_index() % 4 * 2);
-      if (left < 2) r[i] = left == 1 ? r[i] & 0xffff : 0;
+  // Makes zeros of what follows the first `rows` tokens, in the columns of this warp.
+  __forceinline__ void clear(u8* v, int rows) const {
+#pragma unroll 1
+    for (int chunk = warp; chunk < kChunks; chunk += kLayout.preparers) {
+      u8* panel = v + chunk / 8 * (c.tile_kv * 128);
+#pragma unroll 1
+      for (int row = tile::max_of(rows, 0) + tile::lane_index(); row < c.tile_kv; row += 32) {
+        *reinterpret_cast<tile::Vec<u32, 4>*>(chunk_address(panel, row, chunk % 8)) = {};
+      }
     }
+    tile::sync_warp();
   }
 
-  // The columns of this warp, 16 at a time, of a tile of which `rows` tokens are there.
-  __forceinline__ void transpose(const u8* from, u8* to, int rows) const {
+  // The columns of this warp.
+  __forceinline__ void transpose(const u8* from, u8* to) const {
     const int lane = tile::lane_index();
     // Of the 16 columns, matrix 0 (and 2) of a store takes 0, 2, 4, 6, 9, 11, 13, 15 and matrix 1
     // (and 3) the others: eight rows of a store are in different banks, which even ones are not.
@@ -41,26 +51,36 @@ struct Sm90Transposer {
     const u8* source = from + lane * 128;
     u8* target = to + column * 128;
     const int target_chunk = lane / 16 ^ column % 8;
-#pragma unroll 1
-    for (int chunk = warp; chunk < kChunks; chunk += 4) {
-      const u8* rows_of_v = source + chunk / 8 * (c.tile_kv * 128) + (chunk % 8 ^ lane % 8) * 16;
-      u32 r[kGroups][4];
+    const auto chunk_of = [&](int block) { return warp + block / kGroups * kLayout.preparers; };
+    const auto is_there = [&](int block) {
+      return block < kBlocks && (kChunks % kLayout.preparers == 0 || chunk_of(block) < kChunks);
+    };
+    u32 r[2][kTogether][4];
+    const auto read = [&](int begin, u32(&to_registers)[kTogether][4]) {
 #pragma unroll
-      for (int begin = 0; begin < kGroups; begin += 2) {  // as many as registers allow
-        const int end = begin + 2 < kGroups ? begin + 2 : kGroups;
+      for (int i = 0; i < kTogether; ++i) {
+        const int block = begin + i, chunk = chunk_of(block);
+        if (!is_there(block)) break;
+        tile::ldmatrix_x4_trans(to_registers[i], source + chunk / 8 * (c.tile_kv * 128) +
+                                                     (chunk % 8 ^ lane % 8) * 16 +
+                                                     block % kGroups * (32 * 128));
+      }
+    };
+    read(0, r[0]);
 #pragma unroll
-        for (int i = begin; i < end; ++i) {
-          tile::ldmatrix_x4_trans(r[i], rows_of_v + i * (32 * 128));
-          if (rows < c.tile_kv) clear(r[i], i, rows);
-        }
+    for (int begin = 0; begin < kBlocks; begin += kTogether) {
+      u32(&now)[kTogether][4] = r[begin / kTogether % 2];
+      read(begin + kTogether, r[(begin / kTogether + 1) % 2]);
 #pragma unroll
-        for (int i = begin; i < end; ++i) {
-          tile::stmatrix_x4(target + chunk * (16 * 128) + (target_chunk ^ 2 * i) * 16,
-                            tile::permute_bytes(r[i][0], r[i][1], first),
-                            tile::permute_bytes(r[i][0], r[i][1], second),
-                            tile::permute_bytes(r[i][2], r[i][3], first),
-                            tile::permute_bytes(r[i][2], r[i][3], second));
-        }
+      for (int i = 0; i < kTogether; ++i) {
+        const int block = begin + i;
+        if (!is_there(block)) break;
+        tile::stmatrix_x4(
+            target + chunk_of(block) * (16 * 128) + (target_chunk ^ block % kGroups * 2) * 16,
+            tile::permute_bytes(now[i][0], now[i][1], first),
+            tile::permute_bytes(now[i][0], now[i][1], second),
+            tile::permute_bytes(now[i][2], now[i][3], first),
+            tile::permute_bytes(now[i][2], now[i][3], second));
       }
     }
   }
@@ -72,7 +92,8 @@ struct Sm90Transposer {
   __forceinline__ void transpose_tile(const VRing& ring, int rows) const {
     smem.raw_v_full(ring.stage).wait(ring.parity);
     smem.v_empty(ring.stage).wait(ring.parity ^ 1);
-    transpose(smem.raw_v(ring.stage), smem.v(ring.stage), rows);
+    if (rows < c.tile_kv) clear(smem.raw_v(ring.stage), rows);
+    transpose(smem.raw_v(ring.stage), smem.v(ring.stage));
     tile::fence_async_proxy();
     tile::sync_warp();
     if (tile::lane_index() == 0) {
@@ -81,7 +102,7 @@ struct Sm90Transposer {
     }
   }
 
-  // All of them, in the order of the items: the work of a warpgroup of its own.
+  // All of them, in the order of the items.
   __forceinline__ void run() const {
     VRing ring;
 #pragma unroll 1
