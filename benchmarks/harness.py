@@ -4,7 +4,7 @@ Rounds are interleaved: every round times each implementation once, starting wit
 that clocks and temperature drift under all of them alike. Before each timed run the L2 cache is
 overwritten. A round begins with a pause of the GPU, in which the host gets ahead of it, so that
 CUDA events see no launch overhead of the host. A time is reported only for an implementation whose
-output was right.
+output was right, and kept only where the GPU ran at the clocks it is known for.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
 from gpu_summary import commit, device_file_stem, gpu_name_and_driver  # noqa: E402
-from sm_clock import sm_clock_reader  # noqa: E402
+from sm_clock import SmClock, open_sm_clock  # noqa: E402
 
 ROUNDS = 100
 WARM_UP_ROUNDS = 5
 FLUSH_BYTES = 256 << 20
 LEAD_CYCLES = 500_000  # of the GPU's clock, at the beginning of a round
 WATCH_EVERY = 8  # rounds
+# Of the highest clock: at the limit of power an H100 runs at 0.70, one that was too hot at 0.26.
+LOWEST_CLOCK = 0.6
 COPY = "copy of as many bytes"  # how near its limit a copy of this size comes
 GRAPH_SPAN_US = 2000  # a captured graph holds about this much work
 
@@ -82,9 +84,10 @@ class Session:
     commit: str
     limits: Limits
     num_sms: int
-    read_sm_mhz: Callable[[], int] | None
+    sm_clock: SmClock | None
     rows: list[dict[str, Any]] = field(default_factory=list)
     num_wrong: int = 0
+    num_throttled: int = 0  # cases
 
 
 def open_session() -> Session:
@@ -93,7 +96,7 @@ def open_session() -> Session:
     print(f"{name}, driver {driver}: copy {limits.copy_tbps:.2f} TB/s, ", end="")
     print(f"bf16 product {limits.matmul_tflops:.0f} TFLOP/s", flush=True)
     gpu = torch.cuda.get_device_properties(0)
-    clock = sm_clock_reader(f"GPU-{gpu.uuid}")
+    clock = open_sm_clock(f"GPU-{gpu.uuid}")
     return Session(name, driver, commit(ROOT), limits, gpu.multi_processor_count, clock)
 
 
@@ -233,9 +236,13 @@ def run_case(case: Case, session: Session) -> None:
     if not case.implementations:
         return
     clocks: list[int] = []
-    read_mhz = session.read_sm_mhz
-    times = measure(case, lambda: clocks.append(read_mhz()) if read_mhz else None)
+    clock = session.sm_clock
+    times = measure(case, lambda: clocks.append(clock.read()) if clock else None)
     sm_mhz = round(statistics.median(clocks)) if any(clocks) else None
+    if clock and sm_mhz and sm_mhz < LOWEST_CLOCK * clock.max_mhz:
+        print(f"  throttled, {sm_mhz} of {clock.max_mhz} MHz: the case keeps the rows it has")
+        session.num_throttled += 1
+        return
     medians = [statistics.median(samples) for samples in times]
     peers = [n for n, i in enumerate(case.implementations) if i.is_peer]
     best_peer = min(peers, key=lambda n: medians[n], default=None)
@@ -301,9 +308,9 @@ def write_rows(session: Session, family: str, keep_others: bool) -> str:
 
 
 def finish(session: Session, family: str, keep_others: bool = False) -> int:
-    """Writes the rows; exit status 1 when Quire was wrong."""
-    print(write_rows(session, family, keep_others))
-    return 1 if session.num_wrong else 0
+    """Writes the rows; exit status 1 when Quire was wrong, or the GPU too slow to be measured."""
+    print(write_rows(session, family, keep_others or session.num_throttled > 0))
+    return 1 if session.num_wrong or session.num_throttled else 0
 
 
 def relative_error(out: torch.Tensor, reference: torch.Tensor) -> float:

@@ -1,7 +1,7 @@
 // The producer of attention_sm90 where q, k and v fit boxes. Four warps, a role each: look up the
-// items, and ask the copy engine for q, K and V; or two, where the others transpose V. Rows past the
-// end of the tensors come as zeros; rows past the end of a request may hold anything, and who reads
-// V clears those.
+// items, and ask the copy engine for q, K and V; or two, where the others transpose V. Rows past
+// the end of the tensors come as zeros; rows past the end of a request may hold anything, and who
+// reads V clears those.
 #pragma once
 
 #include "attention/attention_sm90_smem.h"
