@@ -2,8 +2,9 @@
 //
 // Grid:   num_workers thread blocks, one a multiprocessor; block w takes the work items
 //         [worker_indptr[w], worker_indptr[w + 1]).
-// Block:  a producer warpgroup, where sm90_prepares_apart() one that converts K and V or transposes
-//         V, then tile_q / 64 consumer warpgroups of 64 packed rows each.
+// Block:  a producer warpgroup, of which two warps may transpose V; where sm90_prepares_apart() one
+//         that converts K and V or transposes V; then tile_q / 64 consumer warpgroups of 64 packed
+//         rows each.
 // Smem:   sm90_layout(c).bytes: rings of q, k and v, the items in flight, barriers.
 // Output: out and lse, or partial_o and partial_lse of split tiles; every row of every item.
 // Needs:  sm_90a; q, k, v of one 16-bit type or f8e4m3, or k and v of 8 bits; c.aligned: rows of q,
@@ -35,7 +36,7 @@ __forceinline__ void attention_sm90(const AttentionSm90Params& params) {
   const int warp = tile::uniform_warp_index();
   if (warp < 4) {
     tile::release_registers<kLayout.producer_registers>();
-    if constexpr (sm90_transposes(c) && c.boxes) {
+    if constexpr (sm90_transposes(c) && !sm90_prepares_apart(c)) {
       if (warp < 2) {
         Sm90BoxProducer<c>{params, smem}.run_as_two(warp);
       } else {

@@ -107,70 +107,20 @@ struct Sm90Consumer {
     return to_base2;
   }
 
-  // S = Q K^T
-  __forceinline__ void issue_scores() {
-    const u64 keys = tile::wgmma::descriptor(smem.k(k_ring.stage));
-    // Opaque: kept over the loop, the addresses of all steps take the registers of 16 tokens.
-    const u64 rows_of_q =
-        kOwnRows
-            ? tile::wgmma::descriptor(smem.q(tile::opaque(q_ring.stage)))
-            : tile::wgmma::descriptor(smem.q(q_ring.stage) + tile::opaque(warpgroup) * (64 * 128));
-#pragma unroll
-    for (int step = 0; step < kQkSteps; ++step) {
-      const u64 b = tile::wgmma::advance(keys, step / 4 * (c.tile_kv * 128) + step % 4 * 32);
-      const u64 a =
-          tile::wgmma::advance(rows_of_q, step / 4 * (kLayout.q_stage_rows * 128) + step % 4 * 32);
-      if constexpr (kLayout.holds_q) {
-        tile::Wgmma<T, c.tile_kv>::rs(s, held_q[step], b, step > 0);
-      } else {
-        tile::Wgmma<T, c.tile_kv>::ss(s, a, b, step > 0);
-      }
-    }
-    tile::wgmma::commit();
-  }
-
-  // O (+)= P V
-  __forceinline__ void issue_output(bool accumulate) {
-    // V of 16 bits lies by tokens, of 8 bits by columns.
-    const u64 values = tile::wgmma::descriptor(smem.v(v_ring.stage), kFp8 ? 0 : c.tile_kv * 128);
-    constexpr int kStepBytes = kFp8 ? 32 : 16 * 128;
-    // One product of more than 128 columns takes more than the 128 registers that 512 threads
-    // start with.
-    constexpr bool kTwo = kLayout.threads > 384 && c.head_dim_vo > 128;
-    constexpr int kFirst = kTwo ? 128 : c.head_dim_vo, kRest = c.head_dim_vo - kFirst;
-    constexpr int kRestBytes = kFp8 ? kFirst * 128 : kFirst / 64 * (c.tile_kv * 128);
-#pragma unroll
-    for (int step = 0; step < kSteps; ++step) {
-      const u64 b = tile::wgmma::advance(values, step * kStepBytes);
-      multiply<0, kFirst>(step, b, accumulate);
-      if constexpr (kRest > 0) {
-        multiply<kFirst, kRest>(step, tile::wgmma::advance(b, kRestBytes), accumulate);
-      }
-    }
-    tile::wgmma::commit();
-  }
+  // The products: attention/attention_sm90_products.h.
+  __forceinline__ void issue_scores();                 // S = Q K^T
+  __forceinline__ void issue_output(bool accumulate);  // O (+)= P V
   // `columns` of O, from `first` on, in one k-step.
   template <int first, int columns>
-  __forceinline__ void multiply(int step, u64 values, bool accumulate) {
-    float(&part)[columns / 2] = reinterpret_cast<float(&)[columns / 2]>(o[first / 2]);
-    if constexpr (kFp8) {
-      tile::Wgmma<T, columns>::rs(part, p[step], values, step > 0 || accumulate);
-    } else {
-      tile::Wgmma<T, columns>::template rs<true>(part, p[step], values, step > 0 || accumulate);
-    }
-  }
-
+  __forceinline__ void multiply(int step, u64 values, bool accumulate);
   // Takes the rows of the item from its stage, where they are held.
-  __forceinline__ void hold_rows() {
-    if constexpr (kLayout.holds_q) {
-      const int lane = tile::lane_index();
-      const int row = (kOwnRows ? 0 : warpgroup * 64) + warp * 16 + lane % 16;
-#pragma unroll
-      for (int step = 0; step < kQkSteps; ++step) {
-        u8* panel = smem.q(q_ring.stage) + step / 4 * (kLayout.q_stage_rows * 128);
-        tile::ldmatrix_x4(held_q[step], chunk_address(panel, row, step % 4 * 2 + lane / 16));
-      }
-    }
+  __forceinline__ void hold_rows();
+  // S of the current tile once more, by this warp alone. A member: as a function of its own it
+  // moves the code of the whole kernel, which made chunks on pages of 16 a quarter slower.
+  __forceinline__ void recompute_scores();
+  // Of this lane, for ldmatrix of the warp's rows.
+  __forceinline__ int row_in_stage() const {
+    return (kOwnRows ? 0 : warpgroup * 64) + warp * 16 + tile::lane_index() % 16;
   }
 
   // The stage of q of the next item.
@@ -347,32 +297,6 @@ struct Sm90Consumer {
     } else {
       exponentiate<kEarlySteps, kSteps>();
       pack();
-    }
-  }
-
-  // S of the current tile once more, by this warp alone. A member: as a function of its own it
-  // moves the code of the whole kernel, which made chunks on pages of 16 a quarter slower.
-  __forceinline__ void recompute_scores() {
-#pragma unroll
-    for (int i = 0; i < c.tile_kv / 2; ++i) s[i] = 0.f;
-    const int lane = tile::lane_index();
-    const int q_row = (kOwnRows ? 0 : warpgroup * 64) + warp * 16 + lane % 16,
-              k_row = lane / 16 * 8 + lane % 8;
-#pragma unroll 1
-    for (int step = 0; step < c.head_dim_qk / 16; ++step) {
-      u32 a[4], b[4];
-      u8* q_panel = smem.q(q_ring.stage) + step / 4 * (kLayout.q_stage_rows * 128);
-      tile::ldmatrix_x4(a, chunk_address(q_panel, q_row, step % 4 * 2 + lane / 16));
-      u8* k_panel = smem.k(k_ring.stage) + step / 4 * (c.tile_kv * 128);
-      const u8* keys = chunk_address(k_panel, k_row, step % 4 * 2 + lane / 8 % 2);
-#pragma unroll
-      for (int i = 0; i < kSteps; ++i) {
-        tile::ldmatrix_x4(b, keys + i * (16 * 128));
-        float(&low)[4] = reinterpret_cast<float(&)[4]>(s[8 * i]);
-        float(&high)[4] = reinterpret_cast<float(&)[4]>(s[8 * i + 4]);
-        tile::mma_m16n8k16<T>(low, a, b[0], b[1]);
-        tile::mma_m16n8k16<T>(high, a, b[2], b[3]);
-      }
     }
   }
 

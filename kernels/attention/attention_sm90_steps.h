@@ -1,7 +1,7 @@
 // The steps of a consumer warpgroup of attention_sm90.
 #pragma once
 
-#include "attention/attention_sm90_consumer.h"
+#include "attention/attention_sm90_products.h"
 
 namespace quire::kernels {
 
