@@ -23,6 +23,7 @@ template <AttentionConfig c>
 __forceinline__ void attention_sm90(const AttentionSm90Params& params) {
   static_assert(sm90_config_valid(c));
   constexpr Sm90Layout kLayout = sm90_layout(c);
+  static_assert(registers_fit(kLayout));
   const Sm90Smem<c> smem{tile::shared_memory()};
   if (tile::thread_index() == 0) smem.init_barriers();
   if (params.attention.tile_rows < c.tile_q) {  // rows that no box brings must be numbers

@@ -69,18 +69,27 @@ constexpr bool sm90_prepares_apart(const AttentionConfig& c) {
 }
 
 constexpr void set_registers(const AttentionConfig& c, Sm90Layout& l) {
-  // 64 K registers a block of at most 4 warpgroups; multiples of 8.
-  // At most 504 for three warpgroups, 512 for two or four, 480 for five. Gathering and transposing
-  // take registers, boxes few.
+  // Multiples of 8; registers_fit(). Gathering and transposing take registers, boxes few.
   const bool one = l.consumers == 1, three = l.consumers == 3;
   const bool few = c.boxes && !sm90_transposes(c);
   l.producer_registers = one ? 160 : three ? (few ? 32 : 56) : few ? 40 : c.boxes ? 56 : 72;
   l.consumer_registers = one ? 240 : three ? (few ? 160 : 152) : few ? 232 : c.boxes ? 224 : 216;
   if (l.first_consumer == 2) {
     l.producer_registers = c.boxes ? 40 : one ? 96 : 64;
-    l.preparer_registers = one ? 96 : c.boxes ? 56 : 48;
-    l.consumer_registers = one ? 240 : c.boxes ? 208 : 200;
+    l.preparer_registers = one ? 96 : c.boxes || three ? 56 : 48;
+    l.consumer_registers = one ? 240 : three ? 120 : c.boxes ? 208 : 200;
   }
+}
+
+// Do the warpgroups together take no more than the block starts with? A multiprocessor has 64 K
+// registers; a thread starts with a multiple of 8, ptxas gives at most 240. Who asks for more than
+// the others have left waits for ever.
+constexpr bool registers_fit(const Sm90Layout& l) {
+  const i32 even = 65536 / l.threads / 8 * 8, start = even < 240 ? even : 240;
+  const i32 together =
+      l.producer_registers + l.preparer_registers + l.consumers * l.consumer_registers;
+  return l.producer_registers <= start && l.preparer_registers <= start &&
+         l.consumer_registers >= start && together <= l.threads / 128 * start;
 }
 
 constexpr Sm90Layout sm90_layout(const AttentionConfig& c) {

@@ -35,9 +35,8 @@ __forceinline__ void Sm90Consumer<c>::issue_output(bool accumulate) {
   // One product of more than 128 columns takes more than the 128 registers that 512 threads
   // start with.
   constexpr bool kTwo = kLayout.threads > 384 && c.head_dim_vo > 128;
-  static_assert(!(kTwo && kFp8));
   constexpr int kFirst = kTwo ? 128 : c.head_dim_vo, kRest = c.head_dim_vo - kFirst;
-  constexpr int kRestBytes = kFirst / 64 * (c.tile_kv * 128);
+  constexpr int kRestBytes = kFp8 ? kFirst * 128 : kFirst / 64 * (c.tile_kv * 128);
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) {
     const u64 b = tile::wgmma::advance(values, step * kStepBytes);

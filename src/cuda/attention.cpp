@@ -232,9 +232,17 @@ void list_sm80(std::vector<ListedKernel>& list, const AttentionConfig& shape, bo
 }
 
 // Kernels of attention_sm90: few rows and many, also beside decode, pages that fit boxes and pages
-// that do not.
+// that do not, and what a plan for boxes turns to when the rows of a run are not aligned.
 void list_sm90(std::vector<ListedKernel>& list, const AttentionConfig& shape, bool preset) {
   std::vector<AttentionConfig> listed;
+  const auto add = [&](const AttentionConfig& config) {
+    if (std::find(listed.begin(), listed.end(), config) != listed.end()) return;
+    listed.push_back(config);
+    list.push_back({.spec = attention_spec(config),
+                    .min_arch = 90,
+                    .max_arch = 90,
+                    .preset = preset && config.boxes});
+  };
   for (const double mean_packed_rows : {64., 1024., 16384.}) {
     for (const int page_size : {0, 1}) {
       if (page_size == 0 && !shape.aligned) continue;
@@ -247,12 +255,11 @@ void list_sm90(std::vector<ListedKernel>& list, const AttentionConfig& shape, bo
                                          .front()
                                          .config;
       if (config.kernel != AttentionKernel::sm90) continue;
-      if (std::find(listed.begin(), listed.end(), config) != listed.end()) continue;
-      listed.push_back(config);
-      list.push_back({.spec = attention_spec(config),
-                      .min_arch = 90,
-                      .max_arch = 90,
-                      .preset = preset && config.boxes});
+      add(config);
+      // That of f8e4m3 queries over 128 columns spills four registers; f16 has what bf16 has.
+      const bool is_listed = kernels::is_fp8(config.q_dtype) ? config.head_dim_vo <= 128
+                                                             : config.q_dtype == DType::bf16;
+      if (config.boxes && is_listed) add(row_attention(config, /*aligned=*/false));
     }
   }
 }

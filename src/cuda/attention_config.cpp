@@ -242,8 +242,11 @@ AttentionConfig row_attention(AttentionConfig planned, bool aligned) {
   planned.boxes = false;
   if (planned.kernel == decode) return planned;
   if (planned.head_dim_vo > 128 || planned.tile_q == 192) planned.num_stages = 2;
-  if (planned.tile_q == 192)
-    planned.tile_kv = 64;  // registers for gathering; splits are any tokens
+  // Gathering takes the registers of some tokens; splits are any tokens.
+  if (planned.tile_q == 192) planned.tile_kv = 64;
+  if (planned.tile_q == 128 && planned.kv_dtype != planned.q_dtype) {
+    planned.tile_kv = planned.tile_kv * 3 / 4 / 16 * 16;
+  }
   return planned;
 }
 

@@ -11,6 +11,7 @@
 #include "cuda/attention_config.h"
 #include "cuda/attention_sm90.h"
 #include "jit/attention_demand.h"
+#include "jit/kernel_spec.h"
 #include "jit/scoped_environment.h"
 #include "ops/attention_target.h"
 #include "quire/error.h"
@@ -174,6 +175,41 @@ TEST(AttentionChoice, UnalignedRowsKeepTheTileOfRows) {
     EXPECT_FALSE(c.boxes);
     EXPECT_EQ(c.tile_q, planned.tile_q);
     EXPECT_TRUE(kernels::sm90_config_valid(c));
+  }
+}
+
+// What the table can come to on Hopper, and what that turns to over rows that are not aligned:
+// only some of them are built where no GPU is.
+TEST(AttentionChoice, HopperKernelsCanBeBuilt) {
+  using kernels::DType;
+  struct Types {
+    DType q, kv;
+  };
+  const auto check = [](const AttentionConfig& c) {
+    EXPECT_TRUE(kernels::sm90_config_valid(c)) << jit::config_literal(c);
+    EXPECT_TRUE(kernels::registers_fit(kernels::sm90_layout(c))) << jit::config_literal(c);
+  };
+  for (const Types types : {Types{DType::bf16, DType::bf16},
+                            {DType::f16, DType::f8e4m3},
+                            {DType::bf16, DType::f8e5m2},
+                            {DType::f8e4m3, DType::f8e4m3}}) {
+    for (int head_dim = 16; head_dim <= 256; head_dim += 16) {
+      for (const int page_size : {0, 1, 16}) {
+        for (const double rows : {1., 12., 40., 100., 1000., 10000.}) {
+          AttentionDemand demand = hopper(head_dim, rows);
+          demand.shape.q_dtype = types.q, demand.shape.kv_dtype = types.kv;
+          demand.page_size = page_size;
+          demand.beside_decode = rows > 1000;
+          for (const cuda::AttentionChoice& choice : cuda::attention_choices(demand)) {
+            if (choice.config.kernel != AttentionKernel::sm90) continue;
+            if (cuda::attention_smem_bytes(choice.config) > kernels::kSm90MaxSmemBytes) continue;
+            check(choice.config);
+            check(cuda::row_attention(choice.config, /*aligned=*/true));
+            check(cuda::row_attention(choice.config, /*aligned=*/false));
+          }
+        }
+      }
+    }
   }
 }
 

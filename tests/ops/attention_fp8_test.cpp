@@ -84,6 +84,25 @@ void add_fp8_caches(std::vector<AttentionCase>& cases) {
   }
 }
 
+// Planned for boxes and of many rows, run on rows that no box describes.
+void add_many_odd_rows(std::vector<AttentionCase>& cases) {
+  for (const DType q : {DType::bf16, DType::f8e4m3}) {
+    for (const int dim : {64, 128, 192, 256}) {
+      AttentionCase c =
+          mixed((q == DType::f8e4m3 ? "q_f8_many_odd_rows_dim" : "kv_f8_many_odd_rows_dim") +
+                std::to_string(dim));
+      c.shape.q_dtype = q, c.shape.kv_dtype = DType::f8e4m3;
+      c.shape.num_qo_heads = 4, c.shape.num_kv_heads = 1;
+      c.shape.head_dim_qk = c.shape.head_dim_vo = dim;
+      c.shape.page_size = 16;
+      c.qo_lens = {30, 50}, c.kv_lens = {70, 150};
+      c.odd_stride = 3;
+      c.causal = c.head_scales = true;
+      cases.push_back(c);
+    }
+  }
+}
+
 void add_fp8_query(std::vector<AttentionCase>& cases, AttentionCase c, auto&& change) {
   c.name = "q_f8_" + c.name;
   c.shape.q_dtype = c.shape.kv_dtype = DType::f8e4m3;
@@ -234,6 +253,7 @@ void add_fp8_queries(std::vector<AttentionCase>& cases) {
 std::vector<AttentionCase> all_cases() {
   std::vector<AttentionCase> cases;
   add_fp8_caches(cases);
+  add_many_odd_rows(cases);
   add_fp8_queries(cases);
   return cases;
 }
