@@ -22,12 +22,12 @@ namespace {
 using namespace quire;
 using Lens = std::vector<std::int32_t>;
 
-constexpr int kRounds = 301, kPageSize = 16, kHeadDim = 128, kKvHeads = 8;
+constexpr int kRounds = 301, kPageSize = 16, kHeadDim = 128;
 
 struct Case {
   const char* name;
   int decodes, prefills, prefill_len;
-  int group_size;
+  int group_size, num_kv_heads;
   plan::AttentionTile tile;  // what an H100 has for it
 };
 
@@ -35,13 +35,15 @@ constexpr plan::AttentionTile kDecode{
     .num_workers = 132, .tile_q = 8, .tile_kv = 16, .cached_tokens = 24000, .merges_itself = true};
 
 constexpr Case kCases[] = {
-    {"64 decodes", 64, 0, 0, 4, kDecode},
-    {"1024 decodes", 1024, 0, 0, 4, kDecode},
-    {"1024 decodes, 3 blocks an SM", 1024, 0, 0, 4, {396, 16, 64, 24000}},  // attention_sm80
-    {"4096 decodes", 4096, 0, 0, 4, kDecode},
-    {"8 x 1024 prefill", 0, 8, 1024, 4, {132, 128, 128, 24000}},
-    {"1 x 32768 prefill", 0, 1, 32768, 4, {132, 128, 128, 24000}},
-    {"256 decodes, 2 x 1024 prefill", 256, 2, 1024, 4, {132, 64, 128, 24000}},
+    {"64 decodes", 64, 0, 0, 4, 8, kDecode},
+    {"1024 decodes", 1024, 0, 0, 4, 8, kDecode},
+    {"1024 decodes, 3 blocks an SM", 1024, 0, 0, 4, 8, {396, 16, 64, 24000}},  // attention_sm80
+    {"4096 decodes", 4096, 0, 0, 4, 8, kDecode},
+    {"8 x 1024 prefill", 0, 8, 1024, 4, 8, {132, 128, 128, 24000}},
+    {"1 x 32768 prefill", 0, 1, 32768, 4, 8, {132, 128, 128, 24000}},
+    {"256 decodes, 2 x 1024 prefill", 256, 2, 1024, 4, 8, {132, 64, 128, 24000}},
+    {"4 decodes, 2048 prefill, 1 KV head", 4, 1, 2048, 8, 1, {132, 128, 128, 24000}},
+    {"20 decodes, 2048 prefill, 1 KV head", 20, 1, 2048, 8, 1, {132, 128, 128, 24000}},
 };
 
 // Lengths mixed as in conversations: many short, few long.
@@ -82,7 +84,7 @@ double planner_us(const Case& c) {
     const plan::AttentionProblem problem{.qo_lens = qo,
                                          .kv_lens = kv,
                                          .group_size = c.group_size,
-                                         .num_kv_heads = kKvHeads,
+                                         .num_kv_heads = c.num_kv_heads,
                                          .causal = c.prefills > 0};
     times.push_back(timed_us([&] {
       const plan::AttentionPlanSize size = planner.prepare(problem, c.tile);
@@ -105,8 +107,8 @@ TensorView ints(const Lens& values) {
 
 double engine_us(const Case& c, Device device) {
   BatchAttention engine(device);
-  const AttentionShape shape{.num_qo_heads = kKvHeads * c.group_size,
-                             .num_kv_heads = kKvHeads,
+  const AttentionShape shape{.num_qo_heads = c.num_kv_heads * c.group_size,
+                             .num_kv_heads = c.num_kv_heads,
                              .head_dim_qk = kHeadDim,
                              .head_dim_vo = kHeadDim,
                              .page_size = kPageSize};
@@ -134,8 +136,8 @@ double engine_us(const Case& c, Device device) {
 }
 
 double device_plan_us(const Case& c, Device device) {
-  const AttentionShape shape{.num_qo_heads = kKvHeads * c.group_size,
-                             .num_kv_heads = kKvHeads,
+  const AttentionShape shape{.num_qo_heads = c.num_kv_heads * c.group_size,
+                             .num_kv_heads = c.num_kv_heads,
                              .head_dim_qk = kHeadDim,
                              .head_dim_vo = kHeadDim,
                              .page_size = kPageSize};

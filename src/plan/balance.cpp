@@ -22,9 +22,9 @@ void Balancer::begin_ring(int num_workers) {
   for (int w = 0; w < num_workers; ++w) ring_[static_cast<std::size_t>(w)] = {0, w};
 }
 
-int Balancer::place(std::uint32_t cost, int units, std::int32_t* out) {
+int Balancer::place(std::uint32_t cost, std::int64_t units, std::int32_t* out) {
   const std::uint64_t first_again = at(0).load + cost;
-  const int limit = std::min(units, num_workers_);
+  const auto limit = static_cast<int>(std::min<std::int64_t>(units, num_workers_));
   int count = 0;
   while (count < limit && at(count).load <= first_again) {
     const Worker worker = at(count);
@@ -69,9 +69,12 @@ std::uint64_t Balancer::assign_to_least_loaded(std::span<const Job> jobs, int nu
   workers.resize(units);
   begin_ring(num_workers);
   std::int32_t* out = workers.data();
-  for (const Job& job : jobs) {
-    for (int left = job.copies; left > 0;) {
-      const int placed = place(job.cost, left, out);
+  for (auto job = jobs.begin(); job != jobs.end();) {
+    const std::uint32_t cost = job->cost;  // of a run of jobs, often: tiles are cut evenly
+    std::int64_t left = 0;
+    for (; job != jobs.end() && job->cost == cost; ++job) left += job->copies;
+    while (left > 0) {
+      const int placed = place(cost, left, out);
       out += placed;
       left -= placed;
     }

@@ -37,7 +37,7 @@ class Balancer {
   };
   void begin_ring(int num_workers);
   // Places up to `units` units of `cost`; returns how many, and their workers in out[0 ..).
-  int place(std::uint32_t cost, int units, std::int32_t* out);
+  int place(std::uint32_t cost, std::int64_t units, std::int32_t* out);
   Worker& at(int i) { return ring_[(head_ + static_cast<std::uint32_t>(i)) & mask_]; }
 
   std::vector<Job> sorted_;

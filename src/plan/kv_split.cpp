@@ -44,22 +44,23 @@ class Splitter {
   // Leaves the choice in `split`; `trial` is scratch.
   void choose(KvSplit& split, KvSplit& trial) const {
     if (fixed_split_size_ > 0) {
-      schedule(
+      cut(
           [&](const RowTile& t) {
             return std::max<std::int64_t>(1, ceil_div(t.kv_len, fixed_split_size_));
           },
           split);
+      schedule(split);
       return;
     }
-    schedule([](const RowTile&) { return std::int64_t{1}; }, split);
+    cut([](const RowTile&) { return std::int64_t{1}; }, split);
+    schedule(split);
     if (!problem_.disable_split_kv) improve(split, trial);
   }
 
  private:
   // Parts of at most `longest` steps each.
-  void at_most(std::int64_t longest, KvSplit& split) const {
-    schedule(
-        [&](const RowTile& t) { return std::max<std::int64_t>(1, ceil_div(steps(t), longest)); },
+  void cut_at_most(std::int64_t longest, KvSplit& split) const {
+    cut([&](const RowTile& t) { return std::max<std::int64_t>(1, ceil_div(steps(t), longest)); },
         split);
   }
 
@@ -82,8 +83,11 @@ class Splitter {
       if (longest >= previous) continue;
       previous = longest;
       if (floor_tokens >= kWorthwhile * best_tokens) return;
-      at_most(longest, trial);
-      const double tokens = static_cast<double>(trial.makespan_tokens) + merge_tokens(trial);
+      cut_at_most(longest, trial);
+      const double merge = merge_tokens(trial);
+      if (least_makespan(trial) + merge >= kWorthwhile * best_tokens) continue;
+      schedule(trial);
+      const double tokens = static_cast<double>(trial.makespan_tokens) + merge;
       if (tokens < kWorthwhile * best_tokens) {
         best_tokens = tokens;
         std::swap(best_split, trial);
@@ -111,8 +115,20 @@ class Splitter {
            merge_start_tokens();
   }
 
+  // No schedule of these jobs ends before an even share, or its longest job.
+  double least_makespan(const KvSplit& split) const {
+    std::uint64_t sum = 0;
+    std::uint32_t longest = 0;
+    for (const Job& job : split.jobs) {
+      sum += std::uint64_t{job.cost} * static_cast<std::uint64_t>(job.copies);
+      longest = std::max(longest, job.cost);
+    }
+    return std::max(static_cast<double>(sum) / tile_.num_workers, static_cast<double>(longest));
+  }
+
+  // The parts of all tiles, in their order.
   template <class NumParts>
-  void schedule(NumParts&& num_parts, KvSplit& split) const {
+  void cut(NumParts&& num_parts, KvSplit& split) const {
     split.num_parts.resize(tiles_.size());
     std::int64_t total = 0;
     for (std::size_t t = 0; t < tiles_.size(); ++t) {
@@ -127,6 +143,10 @@ class Splitter {
     split.parts.reserve(static_cast<std::size_t>(total));
     split.jobs.reserve(static_cast<std::size_t>(total));
     for (std::size_t t = 0; t < tiles_.size(); ++t) add_parts(split, static_cast<std::int32_t>(t));
+  }
+
+  // Gives them to workers.
+  void schedule(KvSplit& split) const {
     sections_.order(split, {tiles_, problem_.num_kv_heads, tile_.num_workers, tile_.cached_tokens},
                     balancer_);
     split.makespan_tokens =
