@@ -377,8 +377,12 @@ void expect_near(const AttentionAnswer& answer, const AttentionAnswer& reference
     }
     const std::vector<double> want(reference.out.begin() + begin,
                                    reference.out.begin() + begin + static_cast<std::ptrdiff_t>(vo));
-    // A single row may be several times worse than the whole.
-    ASSERT_LE(relative_error(got, want), 8 * bound) << "row " << row;
+    // A single row may be several times worse than the whole. What f16 has below its normal range
+    // is good to half of 2^-24 only: a row that a sink leaves next to nothing.
+    const double size = std::sqrt(std::inner_product(want.begin(), want.end(), want.begin(), 0.0));
+    const double steps = c.shape.o_dtype == DType::f16 ? std::sqrt(double(vo)) / (1 << 25) : 0;
+    ASSERT_LE(relative_error(got, want), 8 * bound + (size > 0 ? steps / size : 0))
+        << "row " << row;
     out.insert(out.end(), got.begin(), got.end());
     expected.insert(expected.end(), want.begin(), want.end());
     if (!c.with_lse) continue;
