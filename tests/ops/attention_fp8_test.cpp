@@ -85,21 +85,18 @@ void add_fp8_caches(std::vector<AttentionCase>& cases) {
 }
 
 // Planned for boxes and of many rows, run on rows that no box describes.
-void add_many_odd_rows(std::vector<AttentionCase>& cases) {
-  for (const DType q : {DType::bf16, DType::f8e4m3}) {
-    for (const int dim : {64, 128, 192, 256}) {
-      AttentionCase c =
-          mixed((q == DType::f8e4m3 ? "q_f8_many_odd_rows_dim" : "kv_f8_many_odd_rows_dim") +
-                std::to_string(dim));
-      c.shape.q_dtype = q, c.shape.kv_dtype = DType::f8e4m3;
-      c.shape.num_qo_heads = 4, c.shape.num_kv_heads = 1;
-      c.shape.head_dim_qk = c.shape.head_dim_vo = dim;
-      c.shape.page_size = 16;
-      c.qo_lens = {30, 50}, c.kv_lens = {70, 150};
-      c.odd_stride = 3;
-      c.causal = c.head_scales = true;
-      cases.push_back(c);
-    }
+void add_many_odd_rows(std::vector<AttentionCase>& cases, DType q) {
+  for (const int dim : {64, 128, 192, 256}) {
+    AttentionCase c =
+        mixed("many_odd_rows_q_" + std::string(name(q)) + "_dim" + std::to_string(dim));
+    c.shape.q_dtype = q, c.shape.kv_dtype = DType::f8e4m3;
+    c.shape.num_qo_heads = 4, c.shape.num_kv_heads = 1;
+    c.shape.head_dim_qk = c.shape.head_dim_vo = dim;
+    c.shape.page_size = 16;
+    c.qo_lens = {30, 50}, c.kv_lens = {70, 150};
+    c.odd_stride = 3;
+    c.causal = c.head_scales = true;
+    cases.push_back(c);
   }
 }
 
@@ -246,6 +243,7 @@ void add_fp8_queries(std::vector<AttentionCase>& cases) {
       cases.push_back(c);
     }
   }
+  add_many_odd_rows(cases, DType::f8e4m3);
   add_fp8_query_shapes(cases);
   add_fp8_query_options(cases);
 }
@@ -253,7 +251,7 @@ void add_fp8_queries(std::vector<AttentionCase>& cases) {
 std::vector<AttentionCase> all_cases() {
   std::vector<AttentionCase> cases;
   add_fp8_caches(cases);
-  add_many_odd_rows(cases);
+  add_many_odd_rows(cases, DType::bf16);
   add_fp8_queries(cases);
   return cases;
 }
