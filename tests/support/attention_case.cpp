@@ -327,9 +327,9 @@ AttentionAnswer AttentionBatch::reference() const {
   return answer;
 }
 
-double largest_logit_scale(const AttentionShape& shape) {
-  return kFirstQScale * kFirstKScale * scale_of_head(shape.num_qo_heads - 1) *
-         scale_of_head(shape.num_kv_heads - 1);
+double logit_scale(const AttentionShape& shape, int qo_head) {
+  const int kv_head = qo_head / (shape.num_qo_heads / shape.num_kv_heads);
+  return kFirstQScale * scale_of_head(qo_head) * kFirstKScale * scale_of_head(kv_head);
 }
 
 void expect_equal_runs(const AttentionBatch& batch) {

@@ -99,8 +99,8 @@ class AttentionBatch {
   std::vector<TestTensor> variant_tensors_;
 };
 
-// With head_scales, and q and k of 8 bits: what the logits of the last heads are multiplied by.
-double largest_logit_scale(const AttentionShape& shape);
+// What head_scales multiply the logits of a head by where q and k have 8 bits.
+double logit_scale(const AttentionShape& shape, int qo_head);
 
 // Runs of one plan, and of the same plan made again, give the same bits: what kernels count in
 // memory of the plan is as it was after each.
