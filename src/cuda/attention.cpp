@@ -256,10 +256,12 @@ void list_sm90(std::vector<ListedKernel>& list, const AttentionConfig& shape, bo
                                          .config;
       if (config.kernel != AttentionKernel::sm90) continue;
       add(config);
-      // That of f8e4m3 queries over 128 columns spills four registers; f16 has what bf16 has.
-      const bool is_listed = kernels::is_fp8(config.q_dtype) ? config.head_dim_vo <= 128
-                                                             : config.q_dtype == DType::bf16;
-      if (config.boxes && is_listed) add(row_attention(config, /*aligned=*/false));
+      // Of many f8e4m3 rows over 128 columns that spills four registers; f16 has what bf16 has.
+      const bool spills =
+          kernels::is_fp8(config.q_dtype) && config.head_dim_vo > 128 && config.tile_q > 64;
+      if (config.boxes && !spills && config.q_dtype != DType::f16) {
+        add(row_attention(config, /*aligned=*/false));
+      }
     }
   }
 }
